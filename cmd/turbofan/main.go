@@ -1,0 +1,93 @@
+// Command turbofan is the whole platform: learning, serving, watching, retraining and the tools around them.
+// One file holds one subcommand; what is shared by several stands in main.go and platform.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"turbofan"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// The exit codes of every subcommand.
+const (
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2   // a flag, an argument or an input file breaks a rule
+	exitInterrupted = 130 // Ctrl-C or SIGTERM, everything closed cleanly
+)
+
+// run executes one command line and returns its exit code. Results go to stdout; progress, logs and errors to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitOK
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "turbofan: interrupted")
+		return exitInterrupted
+	}
+	fmt.Fprintf(stderr, "turbofan: %v\n", err)
+	var usage *usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(stderr, "Try: %s\n", usage.hint)
+		return exitUsage
+	}
+	if turbofan.ErrorCode(err) == turbofan.EInvalid {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "turbofan",
+		Short: "Predictive maintenance that a plant can host itself",
+		Long: strings.TrimSpace(`
+turbofan learns from run-to-failure sensor data how long a machine will last, serves that answer,
+watches whether it is still right, and retrains and redeploys itself when it is not.`),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{err: err, hint: cmd.CommandPath() + " --help"}
+	})
+	root.AddCommand(newVersionCommand())
+	return root
+}
+
+// usageError is a mistake in how the command was called; hint is the command that shows how.
+type usageError struct {
+	err  error
+	hint string
+}
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// usagef returns a usageError that points at the help of cmd.
+func usagef(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{err: fmt.Errorf(format, args...), hint: cmd.CommandPath() + " --help"}
+}

@@ -1,0 +1,95 @@
+package turbofan
+
+import (
+	"context"
+	"time"
+)
+
+// ChannelDrift compares one channel of the current window with the reference.
+type ChannelDrift struct {
+	Channel     string  `json:"channel"`
+	PSI         float64 `json:"psi"`
+	Threshold   float64 `json:"threshold"` // the PSI above which this channel counts as drifted
+	KS          float64 `json:"ks"`
+	KSPValue    float64 `json:"ks_p_value"`
+	Wasserstein float64 `json:"wasserstein"` // in reference standard deviations
+	MeanShift   float64 `json:"mean_shift"`  // in reference standard deviations
+	Drifted     bool    `json:"drifted"`
+}
+
+// Verdict is the outcome of a drift check.
+type Verdict string
+
+// The verdicts of a drift check.
+const (
+	NoDrift          Verdict = "no_drift"
+	Drifted          Verdict = "drift"
+	InsufficientData Verdict = "insufficient_data" // too few rows or units to judge
+)
+
+// DriftReport is one check: the newest readings against the reference of the serving model.
+type DriftReport struct {
+	ID           string    `json:"report_id"`
+	At           time.Time `json:"checked_at"`
+	ModelName    string    `json:"model_name"`
+	ModelVersion string    `json:"model_version"`
+	Verdict      Verdict   `json:"verdict"`
+	// Because is the reason for the verdict, in words and numbers.
+	Because string `json:"because"`
+	Rows    int    `json:"rows"`
+	Units   int    `json:"units"`
+	FromSeq int64  `json:"from_seq"`
+	ToSeq   int64  `json:"to_seq"`
+	// Score is the statistic the verdict is drawn from, Threshold its bound.
+	Score     float64 `json:"score"`
+	Threshold float64 `json:"threshold"`
+	// PSIMean and PSIMax are over the channels, age-adjusted and normalised by condition.
+	PSIMean  float64        `json:"psi_mean"`
+	PSIMax   float64        `json:"psi_max"`
+	Channels []ChannelDrift `json:"channels"`
+	// Prediction compares the predictions themselves, where the reference holds them.
+	Prediction *ChannelDrift `json:"prediction,omitempty"`
+	// NewConditions are operating conditions in the window that the model never saw in training: an event of its own.
+	NewConditions []NewCondition `json:"new_conditions,omitempty"`
+	// Quality lists stuck, missing, out-of-range or out-of-order data, kept apart from drift.
+	Quality []QualityIssue `json:"quality,omitempty"`
+	// RMSE is the live error of the serving version where outcomes are known, nil where they are not.
+	RMSE *float64 `json:"rmse,omitempty"`
+	// ReferenceRMSE is the error the version showed in validation.
+	ReferenceRMSE *float64 `json:"reference_rmse,omitempty"`
+	// RetrainingJob is the job that this report started, if it did.
+	RetrainingJob string  `json:"retraining_job,omitempty"`
+	Seconds       float64 `json:"seconds"`
+}
+
+// NewCondition is an operating condition that the reference does not know.
+type NewCondition struct {
+	Settings []float64 `json:"settings"` // its centre
+	Rows     int       `json:"rows"`
+	Units    int       `json:"units"`
+	// Commissioned is true once enough new units were seen to normalise by it.
+	Commissioned bool `json:"commissioned"`
+}
+
+// QualityIssue is a fault of the data, not of the world.
+type QualityIssue struct {
+	Kind    string `json:"kind"` // "stuck", "missing", "out_of_range", "duplicate", "late"
+	Channel string `json:"channel,omitempty"`
+	UnitID  string `json:"unit_id,omitempty"`
+	Count   int    `json:"count"`
+	Detail  string `json:"detail"`
+}
+
+// DriftService watches whether the world still looks like the training data.
+type DriftService interface {
+	// Check judges the newest readings now. One check runs at a time; a second waits for its turn.
+	Check(ctx context.Context) (DriftReport, error)
+	// Reports returns the newest reports, newest first.
+	Reports(ctx context.Context, limit int) ([]DriftReport, error)
+}
+
+// DriftStore keeps drift reports.
+type DriftStore interface {
+	SaveReport(ctx context.Context, r DriftReport) error
+	Reports(ctx context.Context, limit int) ([]DriftReport, error)
+}
