@@ -22,12 +22,13 @@ var house = map[string][]string{
 	"tree":      {},
 	"condition": {},
 	// floor 2: services and what they stand on
-	"feature":  {"", "condition"},
-	"dataset":  {"", "stat"},
-	"feedback": {"", "stat"},
-	"drift":    {"", "stat", "condition"},
-	"registry": {""},
-	"simulate": {"", "stat"},
+	"feature":   {"", "condition"},
+	"reference": {"", "stat", "condition"},
+	"dataset":   {"", "stat"},
+	"feedback":  {"", "stat"},
+	"drift":     {"", "stat", "condition", "reference"},
+	"registry":  {""},
+	"simulate":  {"", "stat"},
 	// floor 2: adapters
 	"sqlstore": {""},
 	"httpapi":  {""},
@@ -35,7 +36,7 @@ var house = map[string][]string{
 	"console":  {""},
 	"report":   {"", "stat"},
 	// floor 3
-	"model": {"", "stat", "tree", "condition", "feature"},
+	"model": {"", "stat", "tree", "condition", "feature", "reference", "dataset"},
 	// floor 4
 	"predict": {"", "stat", "condition", "feature", "model"},
 	"retrain": {"", "stat", "condition", "feature", "model"},

@@ -1,0 +1,323 @@
+// Package condition finds the operating conditions a fleet flies in and takes their effect out of the sensors.
+//
+// A sensor follows the operating condition far more than it follows wear: on C-MAPSS a raw sensor differs between two
+// conditions by hundreds of the standard deviations it has within one. A Normalizer holds, for each condition seen in
+// training, the mean and the standard deviation of every sensor; what remains after z = (x − mean) / std is comparable
+// over conditions. A Commissioner extends it to conditions that training never saw, from the first healthy cycles of
+// the first new units, without a label.
+package condition
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// Config says how conditions are told apart and how new ones are commissioned.
+type Config struct {
+	// Tolerance holds, per setting, the distance within which two values mean the same condition; see AutoTolerance.
+	Tolerance []float64 `json:"tolerance"`
+	// MaxConditions bounds how many conditions are told apart. Settings that need more are continuous: Fit then
+	// treats all of them as one condition.
+	MaxConditions int `json:"max_conditions"`
+	// HealthyCycles is the age up to which a unit is taken to be healthy. Means and standard deviations come from
+	// readings up to this age, in training as in commissioning, so that both mean the same.
+	HealthyCycles int `json:"healthy_cycles"`
+	// CommissionUnits and CommissionRows are the least units and readings that fix a new condition for good.
+	// Two units are too few: they give a false alarm two times out of three.
+	CommissionUnits int `json:"commission_units"`
+	CommissionRows  int `json:"commission_rows"`
+	// ProvisionalRows is the least number of readings from which a new condition is normalised at all.
+	ProvisionalRows int `json:"provisional_rows"`
+}
+
+// DefaultConfig returns the configuration measured on C-MAPSS.
+func DefaultConfig() Config {
+	return Config{MaxConditions: 32, HealthyCycles: 20, CommissionUnits: 10, CommissionRows: 33, ProvisionalRows: 6}
+}
+
+func (c Config) validate(settings int) error {
+	switch {
+	case len(c.Tolerance) != settings:
+		return fmt.Errorf("check tolerance: %d values for %d settings", len(c.Tolerance), settings)
+	case c.MaxConditions < 1 || c.MaxConditions > 1024:
+		return errors.New("check max_conditions: must be from 1 to 1024")
+	case c.HealthyCycles < 1:
+		return errors.New("check healthy_cycles: must be at least 1")
+	case c.CommissionUnits < 1 || c.CommissionRows < 2:
+		return errors.New("check commission_units and commission_rows: must be at least 1 and 2")
+	case c.ProvisionalRows < 2:
+		return errors.New("check provisional_rows: must be at least 2")
+	}
+	for i, t := range c.Tolerance {
+		if !(t > 0) || math.IsInf(t, 0) {
+			return fmt.Errorf("check tolerance[%d]: must be a finite number above 0", i)
+		}
+	}
+	return nil
+}
+
+// Regime is one operating condition: the centre of its settings and, per sensor, mean and standard deviation of
+// healthy units. A standard deviation of 0 means that the sensor says nothing in this condition; its z is NaN.
+type Regime struct {
+	Center []float64 `json:"center"`
+	Mean   []float64 `json:"mean"`
+	Std    []float64 `json:"std"`
+	Rows   int       `json:"rows"`
+	Units  int       `json:"units"`
+	// Commissioned marks a condition that came after training.
+	Commissioned bool `json:"commissioned,omitempty"`
+}
+
+// Normalizer takes the operating condition out of the sensors. It is immutable and safe for concurrent use.
+type Normalizer struct {
+	Config  Config   `json:"config"`
+	Regimes []Regime `json:"regimes"`
+}
+
+// Sample is one training reading. Unit is any number that tells units apart.
+type Sample struct {
+	Unit     int
+	Age      int // cycles, from 1
+	Settings []float64
+	Sensors  []float64
+}
+
+// AutoTolerance returns a tolerance for each setting from training data: given[i] where it is above 0, else a
+// twentieth of the range seen, and 1e-6 of the magnitude for a setting that does not vary.
+func AutoTolerance(samples []Sample, given []float64) []float64 {
+	out := make([]float64, len(given))
+	for j, t := range given {
+		if t > 0 {
+			out[j] = t
+			continue
+		}
+		lo, hi := math.Inf(1), math.Inf(-1)
+		for i := range samples {
+			lo, hi = min(lo, samples[i].Settings[j]), max(hi, samples[i].Settings[j])
+		}
+		out[j] = (hi - lo) / 20
+		if !(out[j] > 0) || math.IsInf(out[j], 0) {
+			out[j] = 1e-6 * max(1, math.Abs(lo))
+			if math.IsInf(out[j], 0) {
+				out[j] = 1e-6
+			}
+		}
+	}
+	return out
+}
+
+// Fit finds the conditions in samples (in any order, but the same order gives the same bytes) and the healthy mean and
+// standard deviation of every sensor in each. A condition that no healthy unit visited takes its statistics from all
+// readings there. Errors: no samples, rows of unequal width, a configuration out of bounds.
+func Fit(cfg Config, samples []Sample) (*Normalizer, error) {
+	if len(samples) == 0 {
+		return nil, errors.New("fit normalizer: no samples")
+	}
+	settings, sensors := len(samples[0].Settings), len(samples[0].Sensors)
+	if err := cfg.validate(settings); err != nil {
+		return nil, fmt.Errorf("fit normalizer: %w", err)
+	}
+	for i := range samples {
+		if len(samples[i].Settings) != settings || len(samples[i].Sensors) != sensors {
+			return nil, fmt.Errorf("fit normalizer: sample %d has %d settings and %d sensors, the first has %d and %d",
+				i, len(samples[i].Settings), len(samples[i].Sensors), settings, sensors)
+		}
+	}
+	cfg.Tolerance = slices.Clone(cfg.Tolerance)
+	centers, of := cluster(cfg, samples)
+	healthy := make([]moments, len(centers))
+	all := make([]moments, len(centers))
+	for i := range centers {
+		healthy[i], all[i] = newMoments(sensors), newMoments(sensors)
+	}
+	for i := range samples {
+		s := &samples[i]
+		all[of[i]].add(s.Unit, s.Sensors)
+		if s.Age <= cfg.HealthyCycles {
+			healthy[of[i]].add(s.Unit, s.Sensors)
+		}
+	}
+	n := &Normalizer{Config: cfg}
+	for k, c := range centers {
+		m := &healthy[k]
+		if m.rows < cfg.CommissionRows {
+			m = &all[k]
+		}
+		n.Regimes = append(n.Regimes, m.regime(c))
+	}
+	return n, nil
+}
+
+// cluster assigns each sample to the first centre within tolerance, making a new one where there is none, then moves
+// each centre to the mean of its samples. One pass suffices because conditions, where there are any, lie far apart.
+func cluster(cfg Config, samples []Sample) (centers [][]float64, of []int) {
+	of = make([]int, len(samples))
+	var sums [][]float64
+	var counts []float64
+	for i := range samples {
+		k := nearest(centers, cfg.Tolerance, samples[i].Settings)
+		if k < 0 {
+			if len(centers) == cfg.MaxConditions {
+				return single(cfg, samples)
+			}
+			k = len(centers)
+			centers = append(centers, slices.Clone(samples[i].Settings))
+			sums = append(sums, make([]float64, len(samples[i].Settings)))
+			counts = append(counts, 0)
+		}
+		of[i] = k
+		counts[k]++
+		for j, v := range samples[i].Settings {
+			sums[k][j] += v
+		}
+	}
+	for k := range centers {
+		for j := range centers[k] {
+			centers[k][j] = sums[k][j] / counts[k]
+		}
+	}
+	return centers, of
+}
+
+// single makes one condition of all samples: settings that vary continuously tell no conditions apart. It widens
+// cfg.Tolerance in place, so that no reading will be foreign to it.
+func single(cfg Config, samples []Sample) ([][]float64, []int) {
+	center := make([]float64, len(cfg.Tolerance))
+	for i := range samples {
+		for j, v := range samples[i].Settings {
+			center[j] += v / float64(len(samples))
+		}
+	}
+	for j := range cfg.Tolerance {
+		cfg.Tolerance[j] = math.MaxFloat64
+	}
+	return [][]float64{center}, make([]int, len(samples))
+}
+
+// nearest returns the centre closest to settings among those within tolerance in every setting, or -1.
+func nearest(centers [][]float64, tolerance, settings []float64) int {
+	best, bestDist := -1, math.Inf(1)
+	for k, c := range centers {
+		if d := distance(c, tolerance, settings); d < bestDist {
+			best, bestDist = k, d
+		}
+	}
+	return best
+}
+
+// distance is the sum over settings of the distance in tolerances, infinite where one setting is further than its own.
+func distance(center, tolerance, settings []float64) float64 {
+	if len(center) != len(settings) {
+		return math.Inf(1)
+	}
+	sum := 0.0
+	for j, v := range settings {
+		d := math.Abs(v-center[j]) / tolerance[j]
+		if !(d <= 1) {
+			return math.Inf(1)
+		}
+		sum += d
+	}
+	return sum
+}
+
+// Find returns the index of the condition that settings belong to, or -1 for one that is not known.
+func (n *Normalizer) Find(settings []float64) int {
+	best, bestDist := -1, math.Inf(1)
+	for k := range n.Regimes {
+		if d := distance(n.Regimes[k].Center, n.Config.Tolerance, settings); d < bestDist {
+			best, bestDist = k, d
+		}
+	}
+	return best
+}
+
+// Z writes the normalised sensors of regime k to out, which has as many values as sensors. A missing sensor, and one
+// that does not vary in this condition, is NaN.
+func (r *Regime) Z(sensors, out []float64) {
+	for i, v := range sensors {
+		if s := r.Std[i]; s > 0 {
+			out[i] = (v - r.Mean[i]) / s
+		} else {
+			out[i] = math.NaN()
+		}
+	}
+}
+
+// Varying returns the sensors that vary in every condition, in ascending order: those worth learning from.
+func (n *Normalizer) Varying() []int {
+	var keep []int
+	for i := range n.Regimes[0].Std {
+		ok := true
+		for k := range n.Regimes {
+			ok = ok && n.Regimes[k].Std[i] > 0
+		}
+		if ok {
+			keep = append(keep, i)
+		}
+	}
+	return keep
+}
+
+// Validate reports why a normalizer that was read from a file cannot be used with so many settings and sensors.
+func (n *Normalizer) Validate(settings, sensors int) error {
+	if err := n.Config.validate(settings); err != nil {
+		return err
+	}
+	if len(n.Regimes) == 0 {
+		return errors.New("check regimes: there is none")
+	}
+	for k, r := range n.Regimes {
+		if len(r.Center) != settings || len(r.Mean) != sensors || len(r.Std) != sensors {
+			return fmt.Errorf("check regime %d: %d settings, %d means, %d stds for %d settings and %d sensors",
+				k, len(r.Center), len(r.Mean), len(r.Std), settings, sensors)
+		}
+	}
+	return nil
+}
+
+// moments accumulates mean and variance per sensor by Welford's recurrence (Technometrics 1962), skipping missing values.
+type moments struct {
+	rows  int
+	units map[int]struct{}
+	n     []float64
+	mean  []float64
+	m2    []float64
+}
+
+func newMoments(sensors int) moments {
+	return moments{units: map[int]struct{}{}, n: make([]float64, sensors), mean: make([]float64, sensors), m2: make([]float64, sensors)}
+}
+
+func (m *moments) add(unit int, sensors []float64) {
+	m.rows++
+	m.units[unit] = struct{}{}
+	for i, v := range sensors {
+		if math.IsNaN(v) {
+			continue
+		}
+		m.n[i]++
+		d := v - m.mean[i]
+		m.mean[i] += d / m.n[i]
+		m.m2[i] += d * (v - m.mean[i])
+	}
+}
+
+// constantShare is the standard deviation, as a share of the mean, below which a sensor counts as constant: it is
+// rounding, not signal.
+const constantShare = 1e-7
+
+func (m *moments) regime(center []float64) Regime {
+	r := Regime{Center: slices.Clone(center), Mean: slices.Clone(m.mean), Std: make([]float64, len(m.mean)), Rows: m.rows, Units: len(m.units)}
+	for i := range r.Std {
+		if m.n[i] < 2 {
+			continue
+		}
+		if s := math.Sqrt(m.m2[i] / m.n[i]); s > constantShare*math.Abs(m.mean[i]) {
+			r.Std[i] = s
+		}
+	}
+	return r
+}

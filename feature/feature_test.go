@@ -1,0 +1,263 @@
+package feature_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"turbofan"
+	"turbofan/condition"
+	"turbofan/feature"
+)
+
+// fleet makes units in one condition whose second sensor climbs as they wear; each unit starts with its own offset.
+func fleet(units int) []turbofan.History {
+	rng := rand.New(rand.NewPCG(7, 8))
+	out := make([]turbofan.History, units)
+	for u := range out {
+		life := 120 + rng.IntN(80)
+		offset := rng.NormFloat64()
+		h := turbofan.History{UnitID: fmt.Sprint(u + 1), FailedAtCycle: life}
+		for c := 1; c <= life; c++ {
+			wear := math.Exp(4*float64(c)/float64(life)) / 10
+			h.Readings = append(h.Readings, turbofan.Reading{UnitID: h.UnitID, Cycle: c,
+				Settings: []float64{0.1 * rng.NormFloat64(), 0, 100},
+				Sensors:  []float64{5, 100 + offset + wear + 0.3*rng.NormFloat64(), 10 - wear/2 + 0.2*rng.NormFloat64()}})
+		}
+		out[u] = h
+	}
+	return out
+}
+
+func schema() turbofan.Schema {
+	s := turbofan.CMAPSS()
+	s.Sensors = s.Sensors[:3]
+	return s
+}
+
+func fit(t testing.TB, cfg feature.Config, units []turbofan.History) *feature.Spec {
+	t.Helper()
+	s, err := feature.Fit(cfg, schema(), units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestColumns(t *testing.T) {
+	s := fit(t, feature.Wide(), fleet(12))
+	for _, want := range []string{"sensor_2_ewma_0.1", "sensor_3_from_start_40", "sensor_2_rolling_mean_5", "sensor_3_rolling_std_10",
+		"sensor_2_slope_30", "sensor_2_delta_1", "setting_1_x_setting_3", "cycle", "health_index_slope_30"} {
+		if !slices.Contains(s.Columns, want) {
+			t.Errorf("no column %s in %v", want, s.Columns)
+		}
+	}
+	for _, c := range s.Columns {
+		if len(c) >= 8 && c[:8] == "sensor_1" {
+			t.Errorf("column %s of a sensor that does not vary", c)
+		}
+	}
+}
+
+// A row may depend on readings up to now only: cutting off the future must not change it by one bit.
+func TestTruncatedHistoryGivesTheSameRow(t *testing.T) {
+	units := fleet(12)
+	s := fit(t, feature.Wide(), units)
+	full, err := s.Transform(units[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 2, 5, 39, 40, 41, 77, len(units[0].Readings)} {
+		cut := units[0]
+		cut.Readings = cut.Readings[:n]
+		rows, err := s.Transform([]turbofan.History{cut})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			for j, v := range rows.Row(i) {
+				if w := full.Row(i)[j]; math.Float32bits(v) != math.Float32bits(w) && !(v != v && w != w) {
+					t.Fatalf("history of %d: row %d column %s is %v, with the future %v", n, i, s.Columns[j], v, w)
+				}
+			}
+		}
+	}
+}
+
+// The formulas, written out once more over the whole history instead of step by step.
+func TestRowsMatchTheirDefinition(t *testing.T) {
+	units := fleet(12)
+	s := fit(t, feature.Wide(), units)
+	rows, err := s.Transform(units[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := units[0]
+	z := make([]float64, len(h.Readings)) // of sensor 2
+	all := make([]float64, 3)
+	for i, r := range h.Readings {
+		s.Normalizer.Regimes[s.Normalizer.Find(r.Settings)].Z(r.Sensors, all)
+		z[i] = all[1]
+	}
+	const at = 90
+	ewma, w := 0.0, 0.0
+	for i := range at + 1 {
+		ewma, w = 0.9*ewma+0.1*z[i], 0.9*w+0.1
+	}
+	mean := func(v []float64) (m float64) {
+		for _, x := range v {
+			m += x / float64(len(v))
+		}
+		return m
+	}
+	start := mean(z[:40])
+	window := z[at-9 : at+1]
+	sd := 0.0
+	for _, x := range window {
+		sd += (x - mean(window)) * (x - mean(window)) / 10
+	}
+	num, den := 0.0, 0.0
+	for i, x := range z[at-29 : at+1] {
+		num += (float64(i) - 14.5) * x
+		den += (float64(i) - 14.5) * (float64(i) - 14.5)
+	}
+	for name, want := range map[string]float64{
+		"sensor_2_ewma_0.1":       ewma / w,
+		"sensor_2_from_start_40":  ewma/w - start,
+		"sensor_2_rolling_mean_5": mean(z[at-4 : at+1]),
+		"sensor_2_rolling_std_10": math.Sqrt(sd),
+		"sensor_2_slope_30":       num / den,
+		"sensor_2_delta_1":        z[at] - z[at-1],
+		"setting_3":               100,
+		"cycle":                   at + 1,
+	} {
+		got := float64(rows.Row(at)[slices.Index(s.Columns, name)])
+		if math.Abs(got-want) > 1e-4*max(1, math.Abs(want)) {
+			t.Errorf("%s is %v, want %v", name, got, want)
+		}
+	}
+	hi := slices.Index(s.Columns, "health_index_ewma_0.1")
+	first, last := rows.Row(20)[hi], rows.Row(len(z) - 1)[hi]
+	if !(last > first+50) {
+		t.Errorf("health index goes from %v to %v over a life; it should climb towards the cap", first, last)
+	}
+}
+
+func TestLateUnitHasNoStart(t *testing.T) {
+	units := fleet(12)
+	s := fit(t, feature.Record(), units)
+	rows, err := s.TransformLate(units[:1], []int{50})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows.Len() != len(units[0].Readings)-50 || !rows.Late[0] {
+		t.Fatalf("%d late rows of %d", rows.Len(), len(units[0].Readings))
+	}
+	for _, name := range []string{"sensor_2_from_start_40", "health_index_ewma_0.1"} {
+		if v := rows.Row(30)[slices.Index(s.Columns, name)]; !math.IsNaN(float64(v)) {
+			t.Errorf("%s of a unit without a start is %v, want missing", name, v)
+		}
+	}
+	if v := rows.Row(0)[slices.Index(s.Columns, "sensor_2_ewma_0.1")]; math.IsNaN(float64(v)) {
+		t.Error("the average of a late unit is missing from its first reading on")
+	}
+}
+
+func TestMissingSensorLeavesTheRestAlone(t *testing.T) {
+	units := fleet(12)
+	s := fit(t, feature.Record(), units)
+	h := units[0]
+	h.Readings = slices.Clone(h.Readings)
+	gap := h.Readings[60]
+	gap.Sensors = []float64{5, math.NaN(), gap.Sensors[2]}
+	h.Readings[60] = gap
+	rows, err := s.Transform([]turbofan.History{h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for j, v := range rows.Row(60) {
+		if math.IsNaN(float64(v)) {
+			t.Errorf("%s is missing because one reading lacks sensor_2", s.Columns[j])
+		}
+	}
+}
+
+func TestStepRefusesTheSameCycleTwice(t *testing.T) {
+	units := fleet(12)
+	s := fit(t, feature.Record(), units)
+	st, c, row := s.NewState(), condition.NewCommissioner(s.Normalizer), make([]float32, len(s.Columns))
+	if _, _, err := s.Step(st, c, &units[0].Readings[3], row); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Step(st, c, &units[0].Readings[3], row); turbofan.ErrorCode(err) != turbofan.EConflict {
+		t.Errorf("the same cycle twice: %v, want a conflict", err)
+	}
+	if _, _, err := s.Step(st, c, &units[0].Readings[4], row[:3]); turbofan.ErrorCode(err) != turbofan.EInvalid {
+		t.Errorf("a short row: %v, want invalid", err)
+	}
+}
+
+func TestFitRefuses(t *testing.T) {
+	flat := fleet(3)
+	for u := range flat {
+		for i := range flat[u].Readings {
+			flat[u].Readings[i].Sensors = []float64{1, 2, 3}
+		}
+	}
+	bad := func(change func(*feature.Config)) feature.Config { c := feature.Record(); change(&c); return c }
+	for name, c := range map[string]struct {
+		cfg   feature.Config
+		units []turbofan.History
+		want  string
+	}{
+		"no units":   {feature.Record(), nil, "fit features: no readings"},
+		"flat":       {feature.Record(), flat, "no sensor varies in every operating condition: there is nothing to learn from"},
+		"ewma":       {bad(func(c *feature.Config) { c.EWMA = []float64{1.5} }), fleet(3), "feature.ewma[0]: must be above 0 and at most 1"},
+		"window":     {bad(func(c *feature.Config) { c.Slope = []int{0} }), fleet(3), "feature.slope[0]: must be from 1 to 1000"},
+		"no start":   {bad(func(c *feature.Config) { c.BaselineCycles = 0 }), fleet(3), "feature.health_index: needs baseline_cycles above 0"},
+		"cap":        {bad(func(c *feature.Config) { c.Cap = 0 }), fleet(3), "feature.cap: must be above 0"},
+		"late start": {bad(func(c *feature.Config) { c.LateStart = 0 }), fleet(3), "feature.late_start: must be at least 1"},
+	} {
+		if _, err := feature.Fit(c.cfg, schema(), c.units); err == nil || err.Error() != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+func TestStepDoesNotAllocate(t *testing.T) {
+	units := fleet(12)
+	s := fit(t, feature.Record(), units)
+	st, c, row := s.NewState(), condition.NewCommissioner(s.Normalizer), make([]float32, len(s.Columns))
+	i := 0
+	if n := testing.AllocsPerRun(100, func() {
+		if _, _, err := s.Step(st, c, &units[0].Readings[i], row); err != nil {
+			t.Fatal(err)
+		}
+		i++
+	}); n != 0 {
+		t.Errorf("%.0f allocations a step, want none", n)
+	}
+}
+
+func BenchmarkStep(b *testing.B) {
+	units := fleet(12)
+	s := fit(b, feature.Record(), units)
+	c, row := condition.NewCommissioner(s.Normalizer), make([]float32, len(s.Columns))
+	st := s.NewState()
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if i == 100 {
+			st, i = s.NewState(), 0
+		}
+		if _, _, err := s.Step(st, c, &units[0].Readings[i], row); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
