@@ -2,6 +2,7 @@ package turbofan
 
 import (
 	"context"
+	"io"
 	"time"
 )
 
@@ -18,6 +19,15 @@ type ModelVersion struct {
 	Tags        map[string]string `json:"tags,omitempty"`
 	Aliases     []string          `json:"aliases,omitempty"`
 	CreatedAt   time.Time         `json:"created_at"`
+	UpdatedAt   time.Time         `json:"updated_at,omitzero"`
+	// Stage is MLflow's older way to name the version that serves: None, Staging, Production or Archived.
+	Stage string `json:"stage,omitempty"`
+	// ModelID is the logged model that the version was made of, where there is one.
+	ModelID string `json:"model_id,omitempty"`
+	RunLink string `json:"run_link,omitempty"`
+	UserID  string `json:"user_id,omitempty"`
+	// Storage is the URI that Source stands for: the same, unless Source names another model.
+	Storage string `json:"-"`
 }
 
 // Registry keeps model versions and says which one is champion. The embedded registry and the client of any MLflow
@@ -38,43 +48,131 @@ type Registry interface {
 	Fetch(ctx context.Context, v ModelVersion, dir string) error
 }
 
-// RunStatus is MLflow's.
-type RunStatus string
+// RegisteredModel is a name under which versions are kept.
+type RegisteredModel struct {
+	Name        string
+	Description string
+	Tags        map[string]string
+	Aliases     map[string]string // alias to version
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	// Latest is the highest version of each stage.
+	Latest []ModelVersion
+}
 
-// The states of a run.
+// ModelUpdate says what changes of a registered model; nil and empty fields change nothing.
+type ModelUpdate struct {
+	Name          *string
+	Description   *string
+	SetTags       map[string]string
+	DeleteTags    []string
+	SetAliases    map[string]string // alias to version
+	DeleteAliases []string
+}
+
+// VersionUpdate says what changes of a model version; nil and empty fields change nothing.
+type VersionUpdate struct {
+	Description *string
+	Stage       *string
+	// ArchiveOthers moves the other versions of Stage to Archived.
+	ArchiveOthers bool
+	SetTags       map[string]string
+	DeleteTags    []string
+}
+
+// ModelStore keeps registered models. Unknown names are ENotFound.
+type ModelStore interface {
+	// CreateModel is an EConflict when the name is taken.
+	CreateModel(ctx context.Context, m RegisteredModel) (RegisteredModel, error)
+	Model(ctx context.Context, name string) (RegisteredModel, error)
+	SearchModels(ctx context.Context, q SearchQuery) ([]RegisteredModel, string, error)
+	UpdateModel(ctx context.Context, name string, u ModelUpdate) (RegisteredModel, error)
+	// DeleteModel deletes the model with its versions and aliases.
+	DeleteModel(ctx context.Context, name string) error
+}
+
+// VersionStore keeps the versions of registered models. Unknown ones are ENotFound.
+type VersionStore interface {
+	// CreateModelVersion stores v under the next number of its model; numbers of deleted versions are not used again.
+	CreateModelVersion(ctx context.Context, v ModelVersion) (ModelVersion, error)
+	ModelVersion(ctx context.Context, name, version string) (ModelVersion, error)
+	SearchModelVersions(ctx context.Context, q SearchQuery) ([]ModelVersion, string, error)
+	UpdateModelVersion(ctx context.Context, name, version string, u VersionUpdate) (ModelVersion, error)
+	DeleteModelVersion(ctx context.Context, name, version string) error
+}
+
+// LoggedModel is a model as a run wrote it, before anyone registers it; MLflow 3 has them.
+type LoggedModel struct {
+	ID            string // "m-" and 32 hexadecimal digits
+	ExperimentID  string
+	Name          string
+	ModelType     string
+	SourceRunID   string
+	ArtifactURI   string
+	Status        string // LOGGED_MODEL_PENDING, LOGGED_MODEL_READY or LOGGED_MODEL_UPLOAD_FAILED
+	StatusMessage string
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	Tags          []KeyValue
+	Params        []KeyValue
+	Metrics       []Metric
+}
+
+// The states of a logged model.
 const (
-	RunRunning  RunStatus = "RUNNING"
-	RunFinished RunStatus = "FINISHED"
-	RunFailed   RunStatus = "FAILED"
-	RunKilled   RunStatus = "KILLED"
+	LoggedModelPending = "LOGGED_MODEL_PENDING"
+	LoggedModelReady   = "LOGGED_MODEL_READY"
+	LoggedModelFailed  = "LOGGED_MODEL_UPLOAD_FAILED"
 )
 
-// RunInfo identifies a run.
-type RunInfo struct {
-	ID           string    `json:"run_id"`
-	Name         string    `json:"run_name"`
-	ExperimentID string    `json:"experiment_id"`
-	Status       RunStatus `json:"status"`
-	StartedAt    time.Time `json:"start_time"`
-	EndedAt      time.Time `json:"end_time,omitzero"`
-	ArtifactURI  string    `json:"artifact_uri"`
+// LoggedModelUpdate says what changes of a logged model; nil and empty fields change nothing.
+type LoggedModelUpdate struct {
+	Status     *string
+	SetTags    []KeyValue
+	DeleteTags []string
+	AddParams  []KeyValue
 }
 
-// Metric is one measured value of a run at a step.
-type Metric struct {
-	Key   string
-	Value float64
-	At    time.Time
-	Step  int64
+// LoggedModelStore keeps logged models. Unknown and deleted ones are ENotFound.
+type LoggedModelStore interface {
+	CreateLoggedModel(ctx context.Context, m LoggedModel) (LoggedModel, error)
+	LoggedModel(ctx context.Context, id string) (LoggedModel, error)
+	SearchLoggedModels(ctx context.Context, q LoggedModelQuery) ([]LoggedModel, string, error)
+	UpdateLoggedModel(ctx context.Context, id string, u LoggedModelUpdate) (LoggedModel, error)
+	DeleteLoggedModel(ctx context.Context, id string) error
 }
 
-// Tracking records what was tried: a run with its parameters, metrics over steps, tags and files. The embedded
-// registry and the client of any MLflow server implement it.
-type Tracking interface {
-	// StartRun creates a run in the experiment of that name, which it creates when it is new.
-	StartRun(ctx context.Context, experiment, runName string, tags map[string]string) (RunInfo, error)
-	LogBatch(ctx context.Context, runID string, metrics []Metric, params, tags map[string]string) error
-	// LogArtifacts copies the files below dir to path below the run's artifact root.
-	LogArtifacts(ctx context.Context, runID, path, dir string) error
-	EndRun(ctx context.Context, runID string, status RunStatus) error
+// Artifact is a file or a folder that a run or a model left.
+type Artifact struct {
+	Path  string // its name within the folder that was listed
+	IsDir bool
+	Size  int64 // of a file
+}
+
+// ArtifactStore keeps files by URI, such as mlflow-artifacts:/1/abc/artifacts/model/MLmodel. A URI outside of what the
+// store serves is EInvalid, an absent file ENotFound.
+type ArtifactStore interface {
+	// ListArtifacts lists the folder at uri, sorted by name; a file or nothing there is an empty list.
+	ListArtifacts(ctx context.Context, uri string) ([]Artifact, error)
+	OpenArtifact(ctx context.Context, uri string) (io.ReadSeekCloser, Artifact, error)
+	// PutArtifact writes the file whole or not at all, replacing one that is there.
+	PutArtifact(ctx context.Context, uri string, r io.Reader) error
+	// DeleteArtifact deletes a file or a tree; nothing there is no error.
+	DeleteArtifact(ctx context.Context, uri string) error
+}
+
+// RegistryStore is the database of the registry.
+type RegistryStore interface {
+	ExperimentStore
+	RunStore
+	ModelStore
+	VersionStore
+	LoggedModelStore
+}
+
+// ModelServer is all that an MLflow server has to answer from. The embedded registry implements it: a RegistryStore
+// with MLflow's rules and defaults before it and the files beside it.
+type ModelServer interface {
+	RegistryStore
+	ArtifactStore
 }
