@@ -98,6 +98,7 @@ func (b Bars) draw() *canvas {
 			}
 		}
 	}
+	c.line("zero", p.left, p.y.at(0), p.right, p.y.at(0))
 	p.thresholds(b.Thresholds)
 	return c
 }
@@ -148,6 +149,6 @@ func (b Bars) drawLying(values extent) *canvas {
 			c.text("value", "start", to+5, at+thick-4, Short(v))
 		}
 	}
-	c.line("axis", x.at(0), top, x.at(0), bottom)
+	c.line("zero", x.at(0), top, x.at(0), bottom)
 	return c
 }

@@ -82,7 +82,7 @@ func coord(v float64) string {
 }
 
 // textWidth estimates the width of s at 12 units of height: what matters is never to reserve too little.
-func textWidth(s string) float64 { return 6.9 * float64(utf8.RuneCountInString(s)) }
+func textWidth(s string) float64 { return 6.6 * float64(utf8.RuneCountInString(s)) }
 
 // key is one entry of a legend.
 type key struct {
@@ -105,7 +105,7 @@ func (c *canvas) legend(keys []key) float64 {
 		if k.shape == "line" {
 			c.line(k.class, x, y-4, x+22, y-4)
 		} else {
-			c.rect(k.class, x+4, y-10, 14, 11, "")
+			c.rect(k.class, x+8, y-10, 14, 11, "")
 		}
 		c.text("key", "start", x+28, y, k.name)
 		x += w

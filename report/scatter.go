@@ -173,7 +173,7 @@ func (h Histogram) count(values []float64, low, step float64, bins int) []float6
 	return counts
 }
 
-// stairs returns the outline of a histogram, closed along the axis.
+// stairs returns the outline of a histogram, open along the axis, which has a line of its own.
 func stairs(p *plot, counts []float64, low, step float64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "M%s %s", coord(p.x.at(low)), coord(p.bottom))
@@ -181,6 +181,6 @@ func stairs(p *plot, counts []float64, low, step float64) string {
 		y := coord(p.y.at(n))
 		fmt.Fprintf(&b, "V%sH%s", y, coord(p.x.at(low+step*float64(i+1))))
 	}
-	fmt.Fprintf(&b, "V%sZ", coord(p.bottom))
+	fmt.Fprintf(&b, "V%s", coord(p.bottom))
 	return b.String()
 }

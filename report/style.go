@@ -68,6 +68,7 @@ p{margin:.4rem 0 .8rem;max-width:78ch}
 a{color:var(--accent)}
 .subtitle{color:var(--soft);font-size:1.05rem;margin:0}
 .notice{background:var(--notice-bg);color:var(--notice);font-weight:700;padding:.75rem 1rem;margin:1rem 0;border:2px solid currentColor;border-radius:8px}
+nav li{margin-right:.9rem}
 nav ol{display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;margin:1rem 0 0;padding-left:1.2rem;font-size:.95rem}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:1rem 0}
 .fact{border:1px solid var(--line);border-radius:8px;padding:.7rem .9rem;background:var(--panel)}
@@ -98,6 +99,7 @@ svg text.cell{fill:var(--ink);font-size:10px}
 svg text.cell.on{fill:var(--on)}
 .grid{stroke:var(--grid);stroke-width:1}
 .axis{stroke:var(--line);stroke-width:1}
+.zero{stroke:var(--soft);stroke-width:1}
 .markline{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3}
 .limitline{stroke:var(--bad);stroke-width:1.4;stroke-dasharray:7 4}
 .diagonal{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:5 4}
