@@ -1,0 +1,63 @@
+package sqlstore
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"modernc.org/sqlite"
+	sqlitelib "modernc.org/sqlite/lib"
+)
+
+// dialect is where the two databases differ; every query is written once, with "?" for a parameter.
+type dialect struct {
+	name string
+	// numbered says that parameters are $1, $2 and so on.
+	numbered bool
+	// begin opens a writing transaction, and holds off every other writer of the store until it ends. Without that,
+	// two replicas could commit out of the order of seq, and a reader that remembers the last seq it saw would miss
+	// rows.
+	begin []string
+	// refused reports whether err means that the database will never take the data, however often it is tried.
+	refused func(err error) bool
+}
+
+// sqliteDialect is SQLite's through modernc.org/sqlite.
+func sqliteDialect() dialect {
+	return dialect{
+		name:  "sqlite",
+		begin: []string{"BEGIN IMMEDIATE"},
+		refused: func(err error) bool {
+			e, ok := errors.AsType[*sqlite.Error](err)
+			if !ok {
+				return false
+			}
+			switch e.Code() & 0xff {
+			case sqlitelib.SQLITE_CONSTRAINT, sqlitelib.SQLITE_MISMATCH, sqlitelib.SQLITE_TOOBIG, sqlitelib.SQLITE_RANGE:
+				return true
+			default:
+				return false
+			}
+		},
+	}
+}
+
+// rebind writes q's parameters as the database wants them. Queries hold no "?" in a literal.
+func (d dialect) rebind(q string) string {
+	if !d.numbered {
+		return q
+	}
+	var b strings.Builder
+	b.Grow(len(q) + 16)
+	n := 0
+	for _, r := range q {
+		if r != '?' {
+			b.WriteRune(r)
+			continue
+		}
+		n++
+		b.WriteByte('$')
+		b.WriteString(strconv.Itoa(n))
+	}
+	return b.String()
+}

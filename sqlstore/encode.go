@@ -1,0 +1,122 @@
+package sqlstore
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"turbofan"
+)
+
+// encodeChannels writes a reading's values as the package comment describes.
+func encodeChannels(settings, sensors []float64) []byte {
+	b := make([]byte, 0, 2*binary.MaxVarintLen16+8*(len(settings)+len(sensors)))
+	b = binary.AppendUvarint(b, uint64(len(settings)))
+	b = binary.AppendUvarint(b, uint64(len(sensors)))
+	for _, v := range settings {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
+	}
+	for _, v := range sensors {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
+	}
+	return b
+}
+
+// decodeChannels is the inverse of encodeChannels; both slices share one allocation.
+func decodeChannels(b []byte) (settings, sensors []float64, err error) {
+	nSettings, n := binary.Uvarint(b)
+	if n <= 0 {
+		return nil, nil, errors.New("decode channels: the number of settings is damaged")
+	}
+	b = b[n:]
+	nSensors, n := binary.Uvarint(b)
+	if n <= 0 {
+		return nil, nil, errors.New("decode channels: the number of sensors is damaged")
+	}
+	b = b[n:]
+	if nSettings > turbofan.MaxChannels || nSensors > turbofan.MaxChannels || uint64(len(b)) != 8*(nSettings+nSensors) {
+		return nil, nil, fmt.Errorf("decode channels: %d settings and %d sensors do not fit %d bytes", nSettings, nSensors, len(b))
+	}
+	values := make([]float64, nSettings+nSensors)
+	for i := range values {
+		values[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[8*i:]))
+	}
+	return values[:nSettings:nSettings], values[nSettings:], nil
+}
+
+// storedDriver is a driver as JSON can hold it: null for a number that is unknown.
+type storedDriver struct {
+	Feature      string   `json:"feature"`
+	Value        *float64 `json:"value"`
+	Contribution *float64 `json:"contribution"`
+}
+
+// encodeDrivers returns nil for no drivers, else their JSON. An infinite number is an error.
+func encodeDrivers(drivers []turbofan.Driver) (any, error) {
+	if len(drivers) == 0 {
+		return nil, nil
+	}
+	stored := make([]storedDriver, len(drivers))
+	for i := range drivers {
+		stored[i] = storedDriver{drivers[i].Feature, orNull(&drivers[i].Value), orNull(&drivers[i].Contribution)}
+	}
+	b, err := json.Marshal(stored)
+	if err != nil {
+		return nil, fmt.Errorf("encode drivers: %w", err)
+	}
+	return string(b), nil
+}
+
+func decodeDrivers(text string) ([]turbofan.Driver, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var stored []storedDriver
+	if err := json.Unmarshal([]byte(text), &stored); err != nil {
+		return nil, fmt.Errorf("decode drivers: %w", err)
+	}
+	drivers := make([]turbofan.Driver, len(stored))
+	for i, d := range stored {
+		drivers[i] = turbofan.Driver{Feature: d.Feature, Value: orNaN(d.Value), Contribution: orNaN(d.Contribution)}
+	}
+	return drivers, nil
+}
+
+// encodeWarnings returns nil for no warnings, else their JSON.
+func encodeWarnings(warnings []string) (any, error) {
+	if len(warnings) == 0 {
+		return nil, nil
+	}
+	b, err := json.Marshal(warnings)
+	if err != nil {
+		return nil, fmt.Errorf("encode warnings: %w", err)
+	}
+	return string(b), nil
+}
+
+func decodeWarnings(text string) ([]string, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var warnings []string
+	if err := json.Unmarshal([]byte(text), &warnings); err != nil {
+		return nil, fmt.Errorf("decode warnings: %w", err)
+	}
+	return warnings, nil
+}
+
+func orNull(v *float64) *float64 {
+	if math.IsNaN(*v) {
+		return nil
+	}
+	return v
+}
+
+func orNaN(v *float64) float64 {
+	if v == nil {
+		return math.NaN()
+	}
+	return *v
+}

@@ -1,0 +1,217 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlitelib "modernc.org/sqlite/lib"
+)
+
+const (
+	defaultBusyTimeout = 5 * time.Second
+	defaultReaders     = 4
+	// The page cache of one connection is bounded in KiB.
+	writerCacheKiB = 64 << 10
+	readerCacheKiB = 8 << 10
+)
+
+// database is one store: a single connection that writes and a pool that reads beside it.
+type database struct {
+	name    string // what errors call it: the file, or the server and its database
+	writer  *sql.DB
+	reader  *sql.DB
+	dialect dialect
+
+	// session belongs to the writing goroutine.
+	session *session
+
+	mu    sync.Mutex
+	stmts map[string]*sql.Stmt // prepared on the pool of readers
+}
+
+// openOptions are what a store can choose about its file; zero values mean the defaults.
+type openOptions struct {
+	busyTimeout time.Duration
+	readers     int
+	log         *slog.Logger
+}
+
+// open opens, or creates, the SQLite file at path and brings its schema up to the migrations at the top of migrations.
+// The writer holds one connection, in WAL mode, with every commit synced to disk; readers see what is committed.
+// A file that cannot serve (no directory, not writable, not a database, locked, of a newer schema) is an error that
+// names it.
+func open(ctx context.Context, path string, migrations fs.FS, opt openOptions) (*database, error) {
+	if opt.busyTimeout <= 0 {
+		opt.busyTimeout = defaultBusyTimeout
+	}
+	if opt.readers <= 0 {
+		opt.readers = defaultReaders
+	}
+	if err := probeFile(path); err != nil {
+		return nil, err
+	}
+	d := &database{name: path, dialect: sqliteDialect(), stmts: map[string]*sql.Stmt{}}
+	var err error
+	if d.writer, err = sql.Open("sqlite", sqliteDSN(path, opt.busyTimeout, writerCacheKiB, false)); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	d.writer.SetMaxOpenConns(1)
+	d.writer.SetConnMaxIdleTime(0)
+	if d.reader, err = sql.Open("sqlite", sqliteDSN(path, opt.busyTimeout, readerCacheKiB, true)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), d.writer.Close())
+	}
+	d.reader.SetMaxOpenConns(opt.readers)
+	d.reader.SetMaxIdleConns(opt.readers)
+	if err := d.migrate(ctx, goose.DialectSQLite3, migrations, opt.log); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+// probeFile says in the system's words why path cannot be a database: SQLite itself would only say "unable to open
+// database file".
+func probeFile(path string) error {
+	if path == "" {
+		return errors.New("open store: the path is missing")
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return fmt.Errorf("open store %s: %w", path, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("open store %s: %w", path, err)
+	}
+	// WAL needs to create files beside the database.
+	beside, err := os.CreateTemp(filepath.Dir(path), ".turbofan-probe-*")
+	if err != nil {
+		return fmt.Errorf("open store %s: its directory is not writable: %w", path, err)
+	}
+	return errors.Join(beside.Close(), os.Remove(beside.Name()))
+}
+
+func sqliteDSN(path string, busy time.Duration, cacheKiB int, readOnly bool) string {
+	q := url.Values{}
+	q.Add("_pragma", "busy_timeout("+strconv.FormatInt(busy.Milliseconds(), 10)+")")
+	q.Add("_pragma", "journal_mode(WAL)")
+	q.Add("_pragma", "synchronous(FULL)")
+	q.Add("_pragma", "foreign_keys(ON)")
+	q.Add("_pragma", "cache_size(-"+strconv.Itoa(cacheKiB)+")")
+	q.Add("_pragma", "wal_autocheckpoint(4000)")
+	if readOnly {
+		q.Add("_pragma", "query_only(ON)")
+	} else {
+		q.Set("_txlock", "immediate")
+	}
+	// The path is escaped as SQLite reads it: a "?" or "%" in a directory's name is not the start of a parameter.
+	return "file:" + (&url.URL{Path: filepath.ToSlash(path)}).EscapedPath() + "?" + q.Encode()
+}
+
+// migrate applies what is missing and refuses a schema that this program does not know yet.
+func (d *database) migrate(ctx context.Context, gd goose.Dialect, migrations fs.FS, log *slog.Logger) error {
+	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+	if log != nil {
+		options = append(options, goose.WithSlog(log))
+	}
+	provider, err := goose.NewProvider(gd, d.writer, migrations, options...)
+	if err != nil {
+		return d.wrap("read migrations for", err)
+	}
+	current, target, err := provider.GetVersions(ctx)
+	if err != nil {
+		return d.wrap("open", err)
+	}
+	if current > target {
+		return fmt.Errorf("open store %s: its schema is version %d, this program knows versions up to %d: use the turbofan that wrote it, or a newer one",
+			d.name, current, target)
+	}
+	if current == target {
+		return nil
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return d.wrap(fmt.Sprintf("migrate to schema version %d", target), err)
+	}
+	return nil
+}
+
+// wrap names the operation and the store in err.
+func (d *database) wrap(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if hint := sqliteHint(err); hint != "" {
+		return fmt.Errorf("%s store %s: %s: %w", op, d.name, hint, err)
+	}
+	return fmt.Errorf("%s store %s: %w", op, d.name, err)
+}
+
+// sqliteHint turns the codes an operator meets into what to look at.
+func sqliteHint(err error) string {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return ""
+	}
+	switch e.Code() & 0xff {
+	case sqlitelib.SQLITE_NOTADB:
+		return "the file is not a SQLite database, or it is damaged: restore a backup or move it away"
+	case sqlitelib.SQLITE_CORRUPT:
+		return "the file is damaged: restore a backup or move it away"
+	case sqlitelib.SQLITE_BUSY, sqlitelib.SQLITE_LOCKED:
+		return "another process holds the lock of the file"
+	case sqlitelib.SQLITE_FULL:
+		return "the disk is full"
+	case sqlitelib.SQLITE_IOERR:
+		return "the disk does not take the write or give the read"
+	case sqlitelib.SQLITE_READONLY:
+		return "the file is read-only"
+	default:
+		return ""
+	}
+}
+
+// query returns the statement for q, written with "?" for each parameter, prepared on the readers.
+func (d *database) query(ctx context.Context, q string) (*sql.Stmt, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if stmt, ok := d.stmts[q]; ok {
+		return stmt, nil
+	}
+	stmt, err := d.reader.PrepareContext(ctx, d.dialect.rebind(q))
+	if err != nil {
+		return nil, err
+	}
+	d.stmts[q] = stmt
+	return stmt, nil
+}
+
+// close releases statements and connections.
+func (d *database) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var errs []error
+	for _, stmt := range d.stmts {
+		errs = append(errs, stmt.Close())
+	}
+	clear(d.stmts)
+	if d.session != nil {
+		errs = append(errs, d.session.close())
+		d.session = nil
+	}
+	// The writer closes last: the last connection to leave folds the WAL into the file.
+	errs = append(errs, d.reader.Close(), d.writer.Close())
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close store %s: %w", d.name, err)
+	}
+	return nil
+}

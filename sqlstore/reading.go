@@ -1,0 +1,119 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"strings"
+
+	"turbofan"
+)
+
+// History returns the readings of one unit in order of cycle, at most up to throughCycle (0: all). A unit that never
+// sent one is an ENotFound error; a unit whose first reading is younger than throughCycle has none, which is no error.
+func (s *State) History(ctx context.Context, unitID string, throughCycle int) ([]turbofan.Reading, error) {
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	if throughCycle <= 0 {
+		throughCycle = turbofan.MaxCycle
+	}
+	var out []turbofan.Reading
+	query := `SELECT cycle, channels FROM readings WHERE unit_id = ? AND cycle <= ? ORDER BY cycle`
+	err := s.rows(ctx, "read history from", query, []any{unitID, throughCycle}, func(rows *sql.Rows) error {
+		var cycle int
+		var channels sql.RawBytes
+		if err := rows.Scan(&cycle, &channels); err != nil {
+			return err
+		}
+		settings, sensors, err := decodeChannels(channels)
+		out = append(out, turbofan.Reading{UnitID: unitID, Cycle: cycle, Settings: settings, Sensors: sensors})
+		return err
+	})
+	if err != nil || len(out) > 0 {
+		return out, err
+	}
+	known := false
+	err = s.rows(ctx, "read history from", `SELECT 1 FROM units WHERE unit_id = ?`, []any{unitID}, func(*sql.Rows) error {
+		known = true
+		return nil
+	})
+	if err != nil || known {
+		return nil, err
+	}
+	return nil, turbofan.Errorf(turbofan.ENotFound, "unit %q has never sent a reading", unitID)
+}
+
+// Readings returns readings in order of arrival. Where both Last and Limit are given, Limit counts within the newest
+// Last.
+func (s *State) Readings(ctx context.Context, q turbofan.ReadingQuery) ([]turbofan.StoredReading, error) {
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	conditions, args := []string{"seq > ?"}, []any{q.AfterSeq}
+	if q.MaxCycle > 0 {
+		conditions, args = append(conditions, "cycle <= ?"), append(args, q.MaxCycle)
+	}
+	order, limit := "ASC", bound(q.Limit)
+	if q.Last > 0 {
+		order, limit = "DESC", bound(q.Last)
+	}
+	query := `SELECT seq, unit_id, cycle, received_at, channels FROM readings WHERE ` +
+		strings.Join(conditions, " AND ") + ` ORDER BY seq ` + order + ` LIMIT ?`
+	var out []turbofan.StoredReading
+	err := s.rows(ctx, "read readings from", query, append(args, limit), func(rows *sql.Rows) error {
+		var r turbofan.StoredReading
+		var at int64
+		var channels sql.RawBytes
+		if err := rows.Scan(&r.Seq, &r.UnitID, &r.Cycle, &at, &channels); err != nil {
+			return err
+		}
+		r.At = moment(at)
+		var err error
+		r.Settings, r.Sensors, err = decodeChannels(channels)
+		out = append(out, r)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if q.Last > 0 {
+		slices.Reverse(out)
+		if q.Limit > 0 && len(out) > q.Limit {
+			out = out[:q.Limit]
+		}
+	}
+	return out, nil
+}
+
+// Units lists the units seen, newest reading first, each with its newest prediction. A limit of 0 means no bound.
+func (s *State) Units(ctx context.Context, limit, offset int) ([]turbofan.UnitSummary, error) {
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	query := `SELECT ` + predictionColumns + `, u.unit_id, u.first_cycle, u.last_cycle, u.readings, u.last_seen, u.failed_at_cycle
+		FROM (SELECT * FROM units ORDER BY last_seq DESC LIMIT ? OFFSET ?) u
+		LEFT JOIN predictions p ON p.seq = (SELECT MAX(seq) FROM predictions WHERE unit_id = u.unit_id)
+		ORDER BY u.last_seq DESC`
+	var out []turbofan.UnitSummary
+	err := s.rows(ctx, "read units from", query, []any{bound(limit), max(offset, 0)}, func(rows *sql.Rows) error {
+		var u turbofan.UnitSummary
+		var last predictionRow
+		var seen int64
+		var failed sql.NullInt64
+		if err := rows.Scan(last.dest(&u.UnitID, &u.FirstCycle, &u.LastCycle, &u.Readings, &seen, &failed)...); err != nil {
+			return err
+		}
+		u.LastSeen, u.FailedAtCycle = moment(seen), int(failed.Int64)
+		if last.id.Valid {
+			p, err := last.prediction()
+			if err != nil {
+				return err
+			}
+			u.Last = &p
+		}
+		out = append(out, u)
+		return nil
+	})
+	return out, err
+}

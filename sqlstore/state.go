@@ -1,0 +1,175 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"turbofan"
+)
+
+//go:embed migrations/state/sqlite/*.sql
+var stateMigrations embed.FS
+
+// Config says where a State is kept and how it writes. Zero values take the defaults named beside them.
+type Config struct {
+	// Path is the SQLite file, created when it is new. Its directory must exist.
+	Path string
+
+	// Queue is how many prediction records may wait to be written before Append blocks: 32,768.
+	Queue int
+	// Batch is how many records one commit takes before it stops waiting for more: 2,000.
+	Batch int
+	// Delay is how long a record may wait for company before it is committed: 10 ms.
+	Delay time.Duration
+	// Readers is how many connections read beside the writer: 4.
+	Readers int
+	// BusyTimeout is how long to wait for another process's lock: 5 s.
+	BusyTimeout time.Duration
+
+	// Logger hears of commits that fail and are tried again; nil is silent.
+	Logger *slog.Logger
+	// Registerer takes the store's metrics, named turbofan_store_*; nil leaves them out.
+	Registerer prometheus.Registerer
+}
+
+// State keeps readings, predictions, outcomes, drift reports and jobs. Its methods may be called from many goroutines.
+type State struct {
+	db  *database
+	w   *writer
+	cfg Config
+}
+
+var (
+	_ turbofan.ReadingStore    = (*State)(nil)
+	_ turbofan.PredictionStore = (*State)(nil)
+	_ turbofan.OutcomeStore    = (*State)(nil)
+	_ turbofan.DriftStore      = (*State)(nil)
+	_ turbofan.JobStore        = (*State)(nil)
+)
+
+// OpenState opens or creates the store that cfg names and brings its schema up to date. A store that cannot be used
+// (no directory, not writable, not a database, damaged, locked, of a newer schema) is an error that names it.
+func OpenState(ctx context.Context, cfg Config) (*State, error) {
+	if cfg.Queue <= 0 {
+		cfg.Queue = 32_768
+	}
+	if cfg.Batch <= 0 {
+		cfg.Batch = 2_000
+	}
+	if cfg.Delay <= 0 {
+		cfg.Delay = 10 * time.Millisecond
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	migrations, err := fs.Sub(stateMigrations, "migrations/state/sqlite")
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	db, err := open(ctx, cfg.Path, migrations, openOptions{busyTimeout: cfg.BusyTimeout, readers: cfg.Readers, log: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	w, err := newWriter(db, cfg)
+	if err != nil {
+		return nil, errors.Join(err, db.close())
+	}
+	return &State{db: db, w: w, cfg: cfg}, nil
+}
+
+// Close writes what is queued and closes the store. Calls after it, and calls that it overtakes, are EUnavailable. An
+// error says how many records could not be written.
+func (s *State) Close() error {
+	return errors.Join(s.w.close(), s.db.close())
+}
+
+// Flush returns once everything appended before the call is on disk.
+func (s *State) Flush(ctx context.Context) error {
+	return s.w.do(ctx, "flush", func(*txn) error { return nil })
+}
+
+// catchUp makes a read see what this process appended before it.
+func (s *State) catchUp(ctx context.Context) error {
+	if s.w.waiting.Load() == 0 {
+		return nil
+	}
+	return s.Flush(ctx)
+}
+
+// rows runs a reading query and calls scan for each row.
+func (s *State) rows(ctx context.Context, op, query string, args []any, scan func(*sql.Rows) error) error {
+	if !s.w.open() {
+		return errClosed()
+	}
+	stmt, err := s.db.query(ctx, query)
+	if err != nil {
+		return s.db.wrap(op, err)
+	}
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return s.db.wrap(op, err)
+	}
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return s.db.wrap(op, errors.Join(err, rows.Close()))
+		}
+	}
+	return s.db.wrap(op, errors.Join(rows.Err(), rows.Close()))
+}
+
+// bound turns a limit of which 0 or less means none into SQL's.
+func bound(limit int) int64 {
+	if limit <= 0 {
+		return math.MaxInt64
+	}
+	return int64(limit)
+}
+
+// nanos is how a moment is stored; the zero time is 0.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// moment is the inverse of nanos.
+func moment(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
+}
+
+// known is how a number is stored: NaN, which says unknown, is NULL.
+func known(v float64) any {
+	if math.IsNaN(v) {
+		return nil
+	}
+	return v
+}
+
+// number reads what known wrote.
+type number float64
+
+// Scan implements sql.Scanner.
+func (n *number) Scan(src any) error {
+	var v sql.NullFloat64
+	if err := v.Scan(src); err != nil {
+		return err
+	}
+	if !v.Valid {
+		v.Float64 = math.NaN()
+	}
+	*n = number(v.Float64)
+	return nil
+}
