@@ -10,13 +10,13 @@ import (
 
 // Location is a directory that holds C-MAPSS files and how it was found.
 type Location struct {
-	Dir string
+	Dir string `json:"dir"`
 	// Source says where the directory came from: "--data", "TURBOFAN_DATA", or the place that was searched.
-	Source string
+	Source string `json:"found_by"`
 	// Verified is true when every file that must be there is there and has the published SHA-256.
-	Verified bool
+	Verified bool `json:"verified"`
 	// Synthetic is true when the directory says of itself that its data was generated.
-	Synthetic bool
+	Synthetic bool `json:"synthetic"`
 }
 
 // SyntheticMarker is the name of the file that WriteCMAPSS leaves beside generated data.

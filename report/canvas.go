@@ -82,7 +82,7 @@ func coord(v float64) string {
 }
 
 // textWidth estimates the width of s at 12 units of height: what matters is never to reserve too little.
-func textWidth(s string) float64 { return 6.6 * float64(utf8.RuneCountInString(s)) }
+func textWidth(s string) float64 { return 7 * float64(utf8.RuneCountInString(s)) }
 
 // key is one entry of a legend.
 type key struct {

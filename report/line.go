@@ -18,6 +18,8 @@ type Series struct {
 	Thin   bool // one of many: drawn fine and faint
 	Step   bool // the value holds until the next one
 	Dots   bool // a dot at each point
+	// Radius is that of the dots of a Scatter, 0 chooses by how many there are.
+	Radius float64
 }
 
 // Band is a filled range, such as a prediction interval. NaN bounds are gaps.

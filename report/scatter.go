@@ -71,10 +71,6 @@ func (s Scatter) draw() *canvas {
 // dots of a series are one path of zero-length strokes, a tenth of the bytes of as many circles.
 func (s Scatter) points(p *plot, series Series, place int) {
 	seen := map[[2]int]bool{}
-	radius := 2.2
-	if len(series.X) <= 200 {
-		radius = 4
-	}
 	var b strings.Builder
 	for i := range series.X {
 		if math.IsNaN(series.Y[i]) || math.IsInf(series.Y[i], 0) {
@@ -90,6 +86,14 @@ func (s Scatter) points(p *plot, series Series, place int) {
 	}
 	if b.Len() == 0 {
 		return
+	}
+	radius := series.Radius
+	switch {
+	case radius > 0:
+	case len(seen) <= 200:
+		radius = 4
+	default:
+		radius = 2.2
 	}
 	fmt.Fprintf(&p.b, `<path class="points %s" stroke-width="%s" d="%s"/>`, colorClass(series.Color, place), coord(2*radius), b.String())
 }
@@ -129,7 +133,7 @@ func (h Histogram) draw() *canvas {
 		a.x.add(s.Values...)
 		largest = max(largest, len(s.Values))
 		if s.Name != "" {
-			a.keys = append(a.keys, key{s.Name, "area " + colorClass(s.Color, i), "box"})
+			a.keys = append(a.keys, key{s.Name, h.class(i), "box"})
 		}
 	}
 	a.x.widen()
@@ -137,7 +141,7 @@ func (h Histogram) draw() *canvas {
 	if bins == 0 {
 		bins = min(max(int(2*math.Cbrt(float64(largest))), 8), 40)
 	}
-	step := niceStep((a.x.high - a.x.low) / float64(bins))
+	step := niceStep(0.7 * (a.x.high - a.x.low) / float64(bins))
 	a.x.low, a.x.high = math.Floor(a.x.low/step+1e-9)*step, math.Floor(a.x.high/step+1e-9)*step+step
 	bins = max(int(math.Round((a.x.high-a.x.low)/step)), 1)
 	counts := make([][]float64, len(h.Samples))
@@ -149,10 +153,19 @@ func (h Histogram) draw() *canvas {
 	a.y.widen()
 	a.y.round(5)
 	p := newPlot(c, a)
-	for i, s := range h.Samples {
-		c.path("area "+colorClass(s.Color, i), stairs(p, counts[i], a.x.low, step))
+	for i := range h.Samples {
+		c.path(h.class(i), stairs(p, counts[i], a.x.low, step))
 	}
 	return c
+}
+
+// class fills the shapes of one or two samples; more would mix to mud, and get outlines.
+func (h Histogram) class(sample int) string {
+	shape := "area "
+	if len(h.Samples) > 2 {
+		shape = "area outline "
+	}
+	return shape + colorClass(h.Samples[sample].Color, sample)
 }
 
 func (h Histogram) count(values []float64, low, step float64, bins int) []float64 {

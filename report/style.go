@@ -112,6 +112,7 @@ svg text.cell.on{fill:var(--on)}
 .points{fill:none;stroke:var(--c);stroke-linecap:round;stroke-opacity:.45}
 .bar{fill:var(--c)}
 .area{fill:var(--c);fill-opacity:.22;stroke:var(--c);stroke-width:1.6}
+.area.outline{fill-opacity:.05;stroke-width:2}
 .missing{fill:none;stroke:var(--line);stroke-dasharray:2 2}
 footer{margin-top:2.5rem;border-top:1px solid var(--line);color:var(--soft);font-size:.85rem}
 @media print{body{max-width:none;padding:0;font-size:11pt}nav{display:none}figure,.fact{border-color:#bbb}h2{break-after:avoid}.notice,.bar,.area,.band,svg rect,svg circle{print-color-adjust:exact;-webkit-print-color-adjust:exact}a{color:inherit;text-decoration:none}svg,figure.wide svg{min-width:0}}
