@@ -1,0 +1,358 @@
+package mlflow_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"turbofan"
+	"turbofan/registry"
+	"turbofan/sqlstore"
+)
+
+// service is what every registry must be: the embedded one and the client of any MLflow server.
+type service interface {
+	turbofan.Registry
+	turbofan.Tracking
+}
+
+// openRegistry opens an embedded registry in a folder of its own.
+func openRegistry(t testing.TB) *registry.Registry {
+	t.Helper()
+	return openRegistryAt(t, t.TempDir(), registry.Config{})
+}
+
+func openRegistryAt(t testing.TB, dir string, cfg registry.Config) *registry.Registry {
+	t.Helper()
+	ctx := context.Background()
+	store, err := sqlstore.OpenRegistry(ctx, filepath.Join(dir, "registry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if cfg.ArtifactRoot == "" {
+		cfg.ArtifactRoot = filepath.Join(dir, "artifacts")
+	}
+	r, err := registry.Open(ctx, cfg, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func TestConformanceInProcess(t *testing.T) {
+	conformance(t, openRegistry(t))
+}
+
+// conformance is the contract of turbofan.Registry and turbofan.Tracking. The service may hold other things already:
+// names carry the time.
+func conformance(t *testing.T, s service) {
+	stamp := fmt.Sprint(time.Now().UnixNano())
+	for _, c := range []struct {
+		name string
+		run  func(t *testing.T, s service, name string)
+	}{
+		{"VersionLife", versionLife},
+		{"FetchWhole", fetchWhole},
+		{"Refusals", refusals},
+		{"ConcurrentVersions", concurrentVersions},
+		{"RunLife", runLife},
+		{"BigBatch", bigBatch},
+		{"Cancelled", cancelled},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(t, s, c.name+"-"+stamp) })
+	}
+}
+
+// modelFolder writes a folder shaped like a model.
+func modelFolder(t *testing.T, mark string) string {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "MLmodel"), "flavors:\n  python_function:\n    loader_module: mlflow.onnx\n# "+mark+"\n")
+	writeFile(t, filepath.Join(dir, "data", "model.onnx"), strings.Repeat(mark, 100_000))
+	writeFile(t, filepath.Join(dir, "data", "empty"), "")
+	return dir
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func wantCode(t *testing.T, err error, code string) {
+	t.Helper()
+	if got := turbofan.ErrorCode(err); got != code {
+		t.Errorf("error code %q, want %q (%v)", got, code, err)
+	}
+}
+
+func versionLife(t *testing.T, s service, name string) {
+	ctx := t.Context()
+	if got, err := s.Versions(ctx, name); err != nil || len(got) != 0 {
+		t.Fatalf("versions of an unknown name: %v, %v", got, err)
+	}
+	_, err := s.Version(ctx, name, "1")
+	wantCode(t, err, turbofan.ENotFound)
+	_, err = s.Version(ctx, name, "@champion")
+	wantCode(t, err, turbofan.ENotFound)
+
+	given := turbofan.ModelVersion{Name: name, Description: "first", Tags: map[string]string{"rmse": "12.5", "empty": ""}}
+	v1, err := s.CreateVersion(ctx, given, modelFolder(t, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v1.Version != "1" || v1.Name != name || v1.Source == "" || v1.CreatedAt.IsZero() {
+		t.Errorf("first version: %+v", v1)
+	}
+	v2, err := s.CreateVersion(ctx, turbofan.ModelVersion{Name: name}, modelFolder(t, "two"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v2.Version != "2" {
+		t.Errorf("second version is %q", v2.Version)
+	}
+	got, err := s.Version(ctx, name, "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Description != "first" || got.Tags["rmse"] != "12.5" || got.Source != v1.Source {
+		t.Errorf("read back %+v", got)
+	}
+	if d := got.CreatedAt.Sub(v1.CreatedAt); d.Abs() >= time.Second {
+		t.Errorf("created at %v, read back %v", v1.CreatedAt, got.CreatedAt)
+	}
+	_, err = s.Version(ctx, name, "@champion")
+	wantCode(t, err, turbofan.ENotFound)
+	for _, version := range []string{"1", "2"} {
+		if err := s.SetAlias(ctx, name, turbofan.ChampionAlias, version); err != nil {
+			t.Fatal(err)
+		}
+		champion, err := s.Version(ctx, name, "@"+turbofan.ChampionAlias)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if champion.Version != version || len(champion.Aliases) != 1 || champion.Aliases[0] != turbofan.ChampionAlias {
+			t.Errorf("champion is %+v, want version %s", champion, version)
+		}
+	}
+	if err := s.SetVersionTags(ctx, name, "1", map[string]string{"rmse": "13", "gate": "lost"}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Versions(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) != 2 || all[0].Version != "1" || all[1].Version != "2" {
+		t.Fatalf("versions: %+v", all)
+	}
+	if tags := all[0].Tags; tags["rmse"] != "13" || tags["gate"] != "lost" {
+		t.Errorf("tags: %v", tags)
+	}
+}
+
+func fetchWhole(t *testing.T, s service, name string) {
+	ctx := t.Context()
+	source := modelFolder(t, "whole")
+	v, err := s.CreateVersion(ctx, turbofan.ModelVersion{Name: name}, source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := readFile(t, filepath.Join(source, "MLmodel"))
+	writeFile(t, filepath.Join(source, "MLmodel"), "changed after it was registered")
+	dir := filepath.Join(t.TempDir(), "deep", "copy")
+	if err := s.Fetch(ctx, v, dir); err != nil {
+		t.Fatal(err)
+	}
+	if got := readFile(t, filepath.Join(dir, "MLmodel")); got != want {
+		t.Errorf("MLmodel is %q", got)
+	}
+	if got := readFile(t, filepath.Join(dir, "data", "model.onnx")); got != strings.Repeat("whole", 100_000) {
+		t.Errorf("model.onnx has %d bytes", len(got))
+	}
+	if got := readFile(t, filepath.Join(dir, "data", "empty")); got != "" {
+		t.Errorf("empty file has %q", got)
+	}
+	if err := s.Fetch(ctx, v, dir); err == nil {
+		t.Error("fetching into a folder that is there went well")
+	}
+	entries, err := os.ReadDir(filepath.Dir(dir))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("beside the copy stand %v (%v)", entries, err)
+	}
+	again, err := s.Version(ctx, name, v.Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Fetch(ctx, again, filepath.Join(t.TempDir(), "again")); err != nil {
+		t.Error(err)
+	}
+}
+
+func refusals(t *testing.T, s service, name string) {
+	ctx := t.Context()
+	dir := modelFolder(t, "x")
+	_, err := s.CreateVersion(ctx, turbofan.ModelVersion{Name: ""}, dir)
+	wantCode(t, err, turbofan.EInvalid)
+	_, err = s.CreateVersion(ctx, turbofan.ModelVersion{Name: "a/b"}, dir)
+	wantCode(t, err, turbofan.EInvalid)
+	_, err = s.CreateVersion(ctx, turbofan.ModelVersion{Name: name}, filepath.Join(dir, "absent"))
+	wantCode(t, err, turbofan.EInvalid)
+	if got, err := s.Versions(ctx, name); err != nil || len(got) != 0 {
+		t.Errorf("after refusals there are %d versions (%v)", len(got), err)
+	}
+	wantCode(t, s.SetAlias(ctx, name, "champion", "1"), turbofan.ENotFound)
+	if _, err := s.CreateVersion(ctx, turbofan.ModelVersion{Name: name}, dir); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, s.SetAlias(ctx, name, "champion", "7"), turbofan.ENotFound)
+	wantCode(t, s.SetAlias(ctx, name, "latest", "1"), turbofan.EInvalid)
+	wantCode(t, s.SetVersionTags(ctx, name, "7", map[string]string{"a": "b"}), turbofan.ENotFound)
+	_, err = s.Version(ctx, name, "7")
+	wantCode(t, err, turbofan.ENotFound)
+	wantCode(t, s.LogBatch(ctx, strings.Repeat("0", 32), nil, map[string]string{"a": "b"}, nil), turbofan.ENotFound)
+	wantCode(t, s.EndRun(ctx, strings.Repeat("0", 32), turbofan.RunFinished), turbofan.ENotFound)
+}
+
+func concurrentVersions(t *testing.T, s service, name string) {
+	const n = 6
+	var wg sync.WaitGroup
+	versions := make([]turbofan.ModelVersion, n)
+	errs := make([]error, n)
+	dir := modelFolder(t, "c")
+	for i := range n {
+		wg.Go(func() {
+			versions[i], errs[i] = s.CreateVersion(t.Context(), turbofan.ModelVersion{Name: name}, dir)
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, v := range versions {
+		seen[v.Version] = true
+	}
+	for i := range n {
+		if !seen[fmt.Sprint(i+1)] {
+			t.Errorf("version %d is missing of %v", i+1, seen)
+		}
+	}
+}
+
+func runLife(t *testing.T, s service, name string) {
+	ctx := t.Context()
+	run, err := s.StartRun(ctx, name, "first", map[string]string{"git_commit": "abc"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if run.ID == "" || run.Name != "first" || run.ExperimentID == "" || run.Status != turbofan.RunRunning || run.ArtifactURI == "" || run.StartedAt.IsZero() {
+		t.Errorf("run: %+v", run)
+	}
+	second, err := s.StartRun(ctx, name, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.ExperimentID != run.ExperimentID || second.ID == run.ID || second.Name == "" {
+		t.Errorf("second run: %+v", second)
+	}
+	now := time.Now()
+	metrics := []turbofan.Metric{
+		{Key: "rmse", Value: 20, At: now, Step: 0}, {Key: "rmse", Value: 15, At: now, Step: 1},
+		{Key: "nan", Value: math.NaN(), At: now}, {Key: "inf", Value: math.Inf(1), At: now}, {Key: "no time", Value: 1},
+	}
+	params := map[string]string{"n_estimators": "100", "empty": ""}
+	if err := s.LogBatch(ctx, run.ID, metrics, params, map[string]string{"reason": "drift"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.LogBatch(ctx, run.ID, metrics, params, nil); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	wantCode(t, s.LogBatch(ctx, run.ID, nil, map[string]string{"n_estimators": "200"}, nil), turbofan.EInvalid)
+	wantCode(t, s.LogBatch(ctx, run.ID, []turbofan.Metric{{Key: "a/../b", Value: 1, At: now}}, nil, nil), turbofan.EInvalid)
+	if err := s.LogArtifacts(ctx, run.ID, "pictures", modelFolder(t, "p")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.LogArtifacts(ctx, run.ID, "", modelFolder(t, "p")); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, s.LogArtifacts(ctx, run.ID, "../../up", modelFolder(t, "p")), turbofan.EInvalid)
+	if err := s.EndRun(ctx, run.ID, turbofan.RunFinished); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.CreateVersion(ctx, turbofan.ModelVersion{Name: name, RunID: run.ID}, modelFolder(t, "of a run"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.RunID != run.ID {
+		t.Errorf("the version's run is %q", v.RunID)
+	}
+	if err := s.Fetch(ctx, v, filepath.Join(t.TempDir(), "copy")); err != nil {
+		t.Error(err)
+	}
+}
+
+// bigBatch is more than one MLflow request may carry.
+func bigBatch(t *testing.T, s service, name string) {
+	ctx := t.Context()
+	run, err := s.StartRun(ctx, name, "big", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var metrics []turbofan.Metric
+	params, tags := map[string]string{}, map[string]string{}
+	at := time.UnixMilli(1_700_000_000_000)
+	for i := range 2300 {
+		metrics = append(metrics, turbofan.Metric{Key: "loss", Value: 1 / float64(i+1), At: at, Step: int64(i)})
+	}
+	for i := range 230 {
+		params[fmt.Sprintf("p%d", i)] = fmt.Sprint(i)
+		tags[fmt.Sprintf("t%d", i)] = fmt.Sprint(i)
+	}
+	if err := s.LogBatch(ctx, run.ID, metrics, params, tags); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.EndRun(ctx, run.ID, turbofan.RunFailed); err != nil {
+		t.Error(err)
+	}
+}
+
+func cancelled(t *testing.T, s service, name string) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.CreateVersion(ctx, turbofan.ModelVersion{Name: name}, modelFolder(t, "x")); err == nil {
+		t.Error("a cancelled call made a version")
+	}
+	if got, err := s.Versions(t.Context(), name); err != nil || len(got) != 0 {
+		t.Errorf("after a cancelled call there are %v (%v)", got, err)
+	}
+}

@@ -1,0 +1,197 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"turbofan"
+)
+
+func sortArtifacts(as []turbofan.Artifact) {
+	slices.SortFunc(as, func(a, b turbofan.Artifact) int { return cmp.Compare(a.Path, b.Path) })
+}
+
+// writeFile writes a new file and makes sure that it is on disk.
+func writeFile(root *os.Root, name string, body io.Reader) (int64, error) {
+	f, err := root.OpenFile(filepath.FromSlash(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return 0, fmt.Errorf("write file: %w", err)
+	}
+	n, err := io.Copy(f, body)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return n, fmt.Errorf("write file: %w", err)
+	}
+	return n, nil
+}
+
+// syncFolder makes the names in a folder survive a power cut. Windows has no such call, and needs none.
+func syncFolder(root *os.Root, name string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := root.Open(filepath.FromSlash(name))
+	if err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("sync folder: %w", err)
+	}
+	return nil
+}
+
+// copyTree copies the regular files and folders of from into the new folder to of root and makes sure that they are
+// on disk. Links and devices are EInvalid: what they mean elsewhere is not known here.
+func copyTree(ctx context.Context, from fs.FS, root *os.Root, to string) (int64, error) {
+	var total int64
+	var folders []string
+	err := fs.WalkDir(from, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		target := path.Join(to, name)
+		if d.IsDir() {
+			folders = append(folders, target)
+			return root.Mkdir(filepath.FromSlash(target), 0o755)
+		}
+		if !d.Type().IsRegular() {
+			return invalid("'%s' is neither a file nor a folder", name)
+		}
+		f, err := from.Open(name)
+		if err != nil {
+			return err
+		}
+		n, err := writeFile(root, target, &contextReader{ctx, f})
+		total += n
+		return errors.Join(err, f.Close())
+	})
+	if err != nil {
+		return total, fmt.Errorf("copy folder: %w", err)
+	}
+	for _, folder := range folders {
+		if err := syncFolder(root, folder); err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// stage copies dir into the staging folder and returns the name of the copy.
+func (r *Registry) stage(ctx context.Context, dir string) (string, int64, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return "", 0, &turbofan.Error{Code: turbofan.EInvalid, Message: "the artifact folder cannot be read", Err: err}
+	}
+	if !info.IsDir() {
+		return "", 0, invalid("the artifact folder '%s' is not a folder", filepath.Base(dir))
+	}
+	if err := r.files.MkdirAll(stagingDir, 0o755); err != nil {
+		return "", 0, fmt.Errorf("stage artifacts: %w", err)
+	}
+	staged := path.Join(stagingDir, newID())
+	n, err := copyTree(ctx, os.DirFS(dir), r.files, staged)
+	if err != nil {
+		return "", n, errors.Join(err, r.files.RemoveAll(staged))
+	}
+	return staged, n, nil
+}
+
+// publish moves a staged folder to its place in one step.
+func (r *Registry) publish(staged, to string) error {
+	if err := r.files.MkdirAll(path.Dir(to), 0o755); err != nil {
+		return fmt.Errorf("publish artifacts: %w", err)
+	}
+	if err := r.files.Rename(staged, to); err != nil {
+		return fmt.Errorf("publish artifacts: %w", err)
+	}
+	return syncFolder(r.files, path.Dir(to))
+}
+
+// deleteOrphans deletes staged files, and folders of versions that have no row: what a process left that died between
+// copying and registering. Young ones stay, they may be another process's work.
+func (r *Registry) deleteOrphans(ctx context.Context, age time.Duration) error {
+	before := r.now().Add(-age)
+	for _, dir := range []string{stagingDir, registryDir} {
+		entries, err := fs.ReadDir(r.files.FS(), dir)
+		if isAbsent(err) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look for orphaned artifacts: %w", err)
+		}
+		for _, e := range entries {
+			info, err := e.Info()
+			if err != nil || info.ModTime().After(before) {
+				continue
+			}
+			if dir == registryDir {
+				used, err := r.isStorage(ctx, versionURI(e.Name()))
+				if err != nil {
+					return fmt.Errorf("look for orphaned artifacts: %w", err)
+				}
+				if used {
+					continue
+				}
+			}
+			if err := r.files.RemoveAll(path.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("delete orphaned artifacts: %w", err)
+			}
+			r.log.Info("deleted orphaned artifacts", "path", path.Join(dir, e.Name()))
+		}
+	}
+	return nil
+}
+
+// fetchTree copies a folder of root to dir, which is new, so that dir is there whole or not at all.
+func fetchTree(ctx context.Context, root *os.Root, rel, dir string) (err error) {
+	if _, err := os.Lstat(dir); err == nil {
+		return turbofan.Errorf(turbofan.EConflict, "the folder to fetch into is already there: %s", dir)
+	}
+	info, err := root.Stat(filepath.FromSlash(rel))
+	if isAbsent(err) || err == nil && !info.IsDir() {
+		return turbofan.Errorf(turbofan.ENotFound, "the artifacts of the model version are gone")
+	}
+	if err != nil {
+		return fmt.Errorf("fetch artifacts: %w", err)
+	}
+	parent := filepath.Dir(dir)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return fmt.Errorf("fetch artifacts: %w", err)
+	}
+	temp, err := os.MkdirTemp(parent, "."+filepath.Base(dir)+"-*")
+	if err != nil {
+		return fmt.Errorf("fetch artifacts: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	target, err := os.OpenRoot(temp)
+	if err != nil {
+		return fmt.Errorf("fetch artifacts: %w", err)
+	}
+	defer target.Close()
+	source, err := fs.Sub(root.FS(), rel)
+	if err != nil {
+		return fmt.Errorf("fetch artifacts: %w", err)
+	}
+	if _, err := copyTree(ctx, source, target, "whole"); err != nil {
+		return err
+	}
+	if err := os.Rename(filepath.Join(temp, "whole"), dir); err != nil {
+		return fmt.Errorf("fetch artifacts: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,391 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"strings"
+
+	"turbofan"
+)
+
+// searchTable says how one kind of thing is searched: where its attributes stand and which tables hold what belongs
+// to it.
+type searchTable struct {
+	from       string // table and alias
+	id         string // the key that its own tables refer to
+	attributes map[string]searchColumn
+	owned      map[turbofan.SearchEntity]ownedTable
+	order      []orderKey // the default order, which also breaks ties; it must be unique
+}
+
+type searchColumn struct {
+	expr     string
+	number   bool
+	nullable bool
+}
+
+// ownedTable holds keys and values of things: on joins it to them.
+type ownedTable struct{ name, on string }
+
+// orderKey is a column of the order, never null.
+type orderKey struct {
+	expr string
+	desc bool
+}
+
+// searchSQL is a search under construction. Nothing of a query goes into the text: values are arguments, and columns
+// come from the searchTable.
+type searchSQL struct {
+	table    *searchTable
+	joins    []string
+	joinArgs []any
+	where    []string
+	args     []any
+	keys     []orderKey
+}
+
+func (t *searchTable) search(terms []turbofan.SearchTerm, orders []turbofan.SearchOrder) (*searchSQL, error) {
+	s := &searchSQL{table: t}
+	for _, term := range terms {
+		if err := s.addTerm(term); err != nil {
+			return nil, err
+		}
+	}
+	for _, o := range orders {
+		if err := s.addOrder(o); err != nil {
+			return nil, err
+		}
+	}
+	s.keys = append(s.keys, t.order...)
+	return s, nil
+}
+
+func (s *searchSQL) and(cond string, args ...any) {
+	s.where = append(s.where, cond)
+	s.args = append(s.args, args...)
+}
+
+func (s *searchSQL) addTerm(t turbofan.SearchTerm) error {
+	if t.Entity == turbofan.EntityAttribute {
+		col, ok := s.table.attributes[t.Key]
+		if !ok {
+			return invalid("Invalid attribute key '%s' specified.", t.Key)
+		}
+		cond, args, err := compare(col.expr, col.number, t)
+		if err != nil {
+			return err
+		}
+		s.and(cond, args...)
+		return nil
+	}
+	if t.Entity == turbofan.EntityDataset {
+		return s.addDatasetTerm(t)
+	}
+	owned, ok := s.table.owned[t.Entity]
+	if !ok {
+		return invalid("Invalid entity type '%s'.", t.Entity)
+	}
+	if t.Entity == turbofan.EntityTag && t.Key == promptTag {
+		if cond, args, special := promptTerm(owned, t); special {
+			s.and(cond, args...)
+			return nil
+		}
+	}
+	cond, args, err := compare("o.value", t.Entity == turbofan.EntityMetric, t)
+	if err != nil {
+		return err
+	}
+	if t.Entity == turbofan.EntityMetric {
+		cond = nanTerm(cond, t.Op)
+		if len(t.Datasets) > 0 {
+			more, refs := datasetTerm(t.Datasets)
+			cond, args = cond+" AND "+more, append(args, refs...)
+		}
+	}
+	s.and(fmt.Sprintf("EXISTS (SELECT 1 FROM %s o WHERE %s AND o.key = ? AND %s)", owned.name, owned.on, cond),
+		append([]any{t.Key}, args...)...)
+	return nil
+}
+
+// nanTerm keeps the zero that stands for NaN out of a comparison; NaN is unequal to every number.
+func nanTerm(cond string, op turbofan.SearchOp) string {
+	if op == turbofan.OpNotEqual {
+		return "(o.is_nan = 1 OR " + cond + ")"
+	}
+	return "o.is_nan = 0 AND " + cond
+}
+
+func datasetTerm(refs []turbofan.DatasetRef) (string, []any) {
+	var parts []string
+	var args []any
+	for _, r := range refs {
+		if r.Digest == "" {
+			parts, args = append(parts, "o.dataset_name = ?"), append(args, r.Name)
+			continue
+		}
+		parts, args = append(parts, "(o.dataset_name = ? AND o.dataset_digest = ?)"), append(args, r.Name, r.Digest)
+	}
+	return "(" + strings.Join(parts, " OR ") + ")", args
+}
+
+// promptTag marks a registered model that is a prompt. Every stock client asks for models without it, and means those
+// that never had the tag as well.
+const promptTag = "mlflow.prompt.is_prompt"
+
+func promptTerm(owned ownedTable, t turbofan.SearchTerm) (string, []any, bool) {
+	without := t.Op == turbofan.OpNotEqual && t.Text == "true" || t.Op == turbofan.OpEqual && t.Text == "false"
+	if !without {
+		return "", nil, false
+	}
+	return fmt.Sprintf("NOT EXISTS (SELECT 1 FROM %s o WHERE %s AND o.key = ? AND o.value = 'true')", owned.name, owned.on),
+		[]any{promptTag}, true
+}
+
+func (s *searchSQL) addDatasetTerm(t turbofan.SearchTerm) error {
+	if s.table.from != runsFrom {
+		return invalid("Invalid entity type 'dataset'.")
+	}
+	if t.Key == "context" {
+		cond, args, err := compare("o.value", false, t)
+		if err != nil {
+			return err
+		}
+		s.and("EXISTS (SELECT 1 FROM run_dataset_tags o WHERE o.run_id = r.id AND o.key = 'mlflow.data.context' AND "+cond+")", args...)
+		return nil
+	}
+	if t.Key != "name" && t.Key != "digest" {
+		return invalid("Invalid attribute key '%s' specified.", t.Key)
+	}
+	cond, args, err := compare("d."+t.Key, false, t)
+	if err != nil {
+		return err
+	}
+	s.and("EXISTS (SELECT 1 FROM run_datasets o JOIN datasets d ON d.id = o.dataset_id WHERE o.run_id = r.id AND "+cond+")", args...)
+	return nil
+}
+
+// compare returns the condition of one term on an expression.
+func compare(expr string, number bool, t turbofan.SearchTerm) (string, []any, error) {
+	var value any = t.Text
+	if number {
+		value = t.Number
+	}
+	switch t.Op {
+	case turbofan.OpEqual, turbofan.OpNotEqual:
+		op := "="
+		if t.Op == turbofan.OpNotEqual {
+			op = "<>"
+		}
+		return expr + " " + op + " ?", []any{value}, nil
+	case turbofan.OpLess, turbofan.OpLessEqual, turbofan.OpGreater, turbofan.OpGreaterEqual:
+		if !number {
+			return "", nil, invalid("Invalid comparator '%s' for a text", t.Op)
+		}
+		return expr + " " + string(t.Op) + " ?", []any{value}, nil
+	case turbofan.OpLike, turbofan.OpILike:
+		if number {
+			return "", nil, invalid("Invalid comparator '%s' for a number", t.Op)
+		}
+		if t.Op == turbofan.OpILike {
+			return expr + " LIKE ?", []any{t.Text}, nil // SQLite's LIKE does not mind case
+		}
+		return expr + " GLOB ?", []any{globPattern(t.Text)}, nil
+	case turbofan.OpIn, turbofan.OpNotIn:
+		if len(t.List) == 0 || len(t.List) > 10_000 {
+			return "", nil, invalid("%s needs a list of 1 to 10000 values", t.Op)
+		}
+		return expr + " " + string(t.Op) + " (" + marks(len(t.List)) + ")", anys(t.List), nil
+	}
+	return "", nil, invalid("Invalid comparator '%s'", t.Op)
+}
+
+// globPattern writes a LIKE pattern for GLOB, which is SQLite's comparison that minds case.
+func globPattern(like string) string {
+	return strings.NewReplacer("%", "*", "_", "?", "*", "[*]", "?", "[?]", "[", "[[]").Replace(like)
+}
+
+// addOrder puts what is absent last in both directions, and NaN before it.
+func (s *searchSQL) addOrder(o turbofan.SearchOrder) error {
+	if o.Entity == turbofan.EntityAttribute {
+		col, ok := s.table.attributes[o.Key]
+		if !ok {
+			return invalid("Invalid order_by entity with key '%s'", o.Key)
+		}
+		if !col.nullable {
+			s.keys = append(s.keys, orderKey{col.expr, o.Descending})
+			return nil
+		}
+		s.keys = append(s.keys,
+			orderKey{"CASE WHEN " + col.expr + " IS NULL THEN 1 ELSE 0 END", false},
+			orderKey{"COALESCE(" + col.expr + ", 0)", o.Descending})
+		return nil
+	}
+	owned, ok := s.table.owned[o.Entity]
+	if !ok {
+		return invalid("Invalid order_by entity type '%s'", o.Entity)
+	}
+	as := "o" + strconv.Itoa(len(s.joins)+1)
+	on := strings.ReplaceAll(owned.on, "o.", as+".")
+	join := owned.name + " " + as
+	args := []any{o.Key}
+	if o.Dataset.Name != "" {
+		cond, refs := datasetTerm([]turbofan.DatasetRef{o.Dataset})
+		on += " AND " + strings.ReplaceAll(cond, "o.", as+".")
+		args = append(args, refs...)
+	}
+	s.joins = append(s.joins, "LEFT JOIN "+join+" ON "+as+".key = ? AND "+on)
+	s.joinArgs = append(s.joinArgs, args...)
+	if o.Entity == turbofan.EntityMetric {
+		s.keys = append(s.keys,
+			orderKey{"CASE WHEN " + as + ".value IS NULL THEN 2 WHEN " + as + ".is_nan = 1 THEN 1 ELSE 0 END", false},
+			orderKey{"COALESCE(" + as + ".value, 0.0)", o.Descending})
+		return nil
+	}
+	s.keys = append(s.keys,
+		orderKey{"CASE WHEN " + as + ".value IS NULL THEN 1 ELSE 0 END", false},
+		orderKey{"COALESCE(" + as + ".value, '')", o.Descending})
+	return nil
+}
+
+// page reads one page: scan gets the row's columns by calling dest with their targets.
+func (s *searchSQL) page(ctx context.Context, q queryer, columns string, limit int, token string,
+	scan func(dest func(...any) error) error) (string, error) {
+	if limit < 1 {
+		return "", invalid("Invalid value %d for parameter 'max_results' supplied. It must be a positive integer", limit)
+	}
+	where, args := slices.Clone(s.where), slices.Concat(s.joinArgs, s.args)
+	if token != "" {
+		after, err := s.decodeToken(token)
+		if err != nil {
+			return "", err
+		}
+		cond, more := s.after(after)
+		where, args = append(where, cond), append(args, more...)
+	}
+	text := strings.Builder{}
+	text.WriteString("SELECT " + columns)
+	for _, k := range s.keys {
+		text.WriteString(", " + k.expr)
+	}
+	text.WriteString(" FROM " + s.table.from + " " + strings.Join(s.joins, " "))
+	if len(where) > 0 {
+		text.WriteString(" WHERE " + strings.Join(where, " AND "))
+	}
+	text.WriteString(" ORDER BY ")
+	for i, k := range s.keys {
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		text.WriteString(k.expr)
+		if k.desc {
+			text.WriteString(" DESC")
+		}
+	}
+	text.WriteString(" LIMIT ?")
+	args = append(args, limit+1)
+
+	next, n := "", 0
+	last := make([]any, len(s.keys))
+	err := each(ctx, q, func(rows *sql.Rows) error {
+		if n == limit {
+			next = s.encodeToken(last)
+			n++
+			return nil
+		}
+		n++
+		return scan(func(dest ...any) error {
+			for i := range last {
+				dest = append(dest, &last[i])
+			}
+			return rows.Scan(dest...)
+		})
+	}, text.String(), args...)
+	return next, err
+}
+
+// after is the condition for rows that come after those key values: the first key that differs decides. A bound on
+// the first key alone goes before it, for an index to start from.
+func (s *searchSQL) after(values []any) (string, []any) {
+	var parts []string
+	var args []any
+	cmp := func(k orderKey) string {
+		if k.desc {
+			return " < ?"
+		}
+		return " > ?"
+	}
+	for i, k := range s.keys {
+		var part []string
+		for j := range i {
+			part = append(part, s.keys[j].expr+" = ?")
+			args = append(args, values[j])
+		}
+		part = append(part, k.expr+cmp(k))
+		args = append(args, values[i])
+		parts = append(parts, strings.Join(part, " AND "))
+	}
+	bound := s.keys[0].expr + strings.Replace(cmp(s.keys[0]), " ?", "= ?", 1)
+	return bound + " AND ((" + strings.Join(parts, ") OR (") + "))", append([]any{values[0]}, args...)
+}
+
+// pageToken is where a page ended. Order binds it to the order that it came from; the values in it are only ever
+// arguments of a comparison.
+type pageToken struct {
+	Order uint32 `json:"o"`
+	After []any  `json:"k"`
+}
+
+func (s *searchSQL) orderHash() uint32 {
+	h := fnv.New32a()
+	for _, k := range s.keys {
+		fmt.Fprintf(h, "%s %t\x00", k.expr, k.desc)
+	}
+	fmt.Fprint(h, s.joinArgs...)
+	return h.Sum32()
+}
+
+func (s *searchSQL) encodeToken(values []any) string {
+	text, err := json.Marshal(pageToken{Order: s.orderHash(), After: values})
+	if err != nil {
+		return "" // key values are finite numbers and texts
+	}
+	return base64.URLEncoding.EncodeToString(text)
+}
+
+func (s *searchSQL) decodeToken(token string) ([]any, error) {
+	text, err := base64.URLEncoding.DecodeString(token)
+	if err != nil {
+		return nil, invalid("Invalid page token, could not base64-decode")
+	}
+	var t pageToken
+	d := json.NewDecoder(strings.NewReader(string(text)))
+	d.UseNumber()
+	if err := d.Decode(&t); err != nil {
+		return nil, invalid("Invalid page token, could not decode")
+	}
+	if t.Order != s.orderHash() || len(t.After) != len(s.keys) {
+		return nil, invalid("Invalid page token: it belongs to a search with another order")
+	}
+	for i, v := range t.After {
+		switch v := v.(type) {
+		case string:
+		case json.Number:
+			if n, err := v.Int64(); err == nil {
+				t.After[i] = n
+			} else if f, err := v.Float64(); err == nil {
+				t.After[i] = f
+			} else {
+				return nil, invalid("Invalid page token, could not decode")
+			}
+		default:
+			return nil, invalid("Invalid page token, could not decode")
+		}
+	}
+	return t.After, nil
+}
