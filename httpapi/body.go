@@ -1,0 +1,142 @@
+package httpapi
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"turbofan"
+)
+
+// The formats a body may have.
+const (
+	mimeJSON   = "application/json"
+	mimeNDJSON = "application/x-ndjson"
+	mimeCSV    = "text/csv"
+)
+
+// readBody reads the request's body whole, at most MaxBodyBytes of it before and after decompression.
+func (c *call) readBody() error {
+	if c.r.Body == nil || c.r.Body == http.NoBody {
+		return nil
+	}
+	limit := c.api.cfg.MaxBodyBytes
+	if c.r.ContentLength > limit {
+		return tooLarge(limit)
+	}
+	var err error
+	encoding := c.r.Header.Get("Content-Encoding")
+	switch strings.ToLower(encoding) {
+	case "", "identity":
+		c.body, err = readAll(c.body, c.r.Body, limit)
+	case "gzip", "x-gzip":
+		var z *gzip.Reader
+		// The compressed bytes are bounded too: a stream may be of empty blocks without end.
+		if z, err = gzip.NewReader(io.LimitReader(c.r.Body, limit)); err == nil {
+			c.body, err = readAll(c.body, z, limit)
+		}
+		if err != nil && turbofan.ErrorCode(err) == turbofan.EInternal && !isTimeout(err) {
+			return turbofan.Invalid("body", "is not gzip, though Content-Encoding says so")
+		}
+	default:
+		c.status = http.StatusUnsupportedMediaType
+		return turbofan.Invalid("Content-Encoding", "%q is not supported; use gzip or none", clip([]byte(encoding)))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case isTimeout(err):
+		c.status = http.StatusRequestTimeout
+		return because(err, turbofan.ETimeout, "the request's body did not arrive in time")
+	case turbofan.ErrorCode(err) != turbofan.EInternal:
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return turbofan.Invalid("body", "ends before the length that its header promised")
+	}
+	return &turbofan.Error{Code: turbofan.EInvalid, Field: "body", Message: "could not be read", Err: err}
+}
+
+func tooLarge(limit int64) error {
+	return &turbofan.Error{Code: turbofan.ETooLarge, Field: "body", Message: "is larger than the " + byteCount(limit) + " allowed"}
+}
+
+// readAll appends everything r has to buf, up to limit bytes.
+func readAll(buf []byte, r io.Reader, limit int64) ([]byte, error) {
+	if cap(buf) == 0 {
+		buf = make([]byte, 0, 1<<10)
+	}
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if int64(len(buf)) > limit {
+			return buf, tooLarge(limit)
+		}
+		if errors.Is(err, io.EOF) {
+			return buf, nil
+		}
+		if err != nil {
+			return buf, err
+		}
+	}
+}
+
+// requireJSON reports a body that is something else. What curl -d sends without a header is taken as JSON when it
+// begins like JSON, for nobody pastes a form here.
+func (c *call) requireJSON() error {
+	switch kind := c.contentType(); {
+	case kind == "" || kind == mimeJSON || strings.HasSuffix(kind, "+json"):
+		return nil
+	case (kind == "application/x-www-form-urlencoded" || kind == "text/plain") && c.looksLikeJSON():
+		return nil
+	default:
+		return c.unsupported(mimeJSON)
+	}
+}
+
+func (c *call) looksLikeJSON() bool {
+	c.scanner.reset(c.body)
+	first := c.scanner.peek()
+	return first == '{' || first == '['
+}
+
+func (c *call) unsupported(use string) error {
+	c.status = http.StatusUnsupportedMediaType
+	return turbofan.Invalid("Content-Type", "%q is not supported; use %s", clip([]byte(c.contentType())), use)
+}
+
+// contentType returns the media type of the request's body in lower case, without parameters.
+func (c *call) contentType() string {
+	values := c.r.Header["Content-Type"]
+	if len(values) == 0 {
+		return ""
+	}
+	if values[0] == mimeJSON {
+		return mimeJSON
+	}
+	kind, _, err := mime.ParseMediaType(values[0])
+	if err != nil && kind == "" {
+		kind, _, _ = strings.Cut(values[0], ";")
+		kind = strings.ToLower(strings.TrimSpace(kind))
+	}
+	return kind
+}
+
+// byteCount says n as a person would: 16 MiB, or plain bytes where that is not whole.
+func byteCount(n int64) string {
+	for _, u := range []struct {
+		size int64
+		name string
+	}{{1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if n >= u.size && n%u.size == 0 {
+			return strconv.FormatInt(n/u.size, 10) + " " + u.name
+		}
+	}
+	return strconv.FormatInt(n, 10) + " bytes"
+}
