@@ -27,6 +27,10 @@ type Profile struct {
 	Rows     int              `json:"rows"`
 	Units    int              `json:"units"` // 0: not known
 	MaxAge   int              `json:"max_age"`
+	// UnitRows is the number of rows of the unit that a row belongs to, on average over
+	// the rows, CellRows the same within the row's age band; 1 when units are not known.
+	UnitRows float64 `json:"unit_rows"`
+	CellRows float64 `json:"cell_rows"`
 }
 
 // ChannelProfile is the reference of one channel. Its size is bounded by the number of
@@ -42,6 +46,12 @@ type ChannelProfile struct {
 	BandMeans []float64 `json:"band_means"`
 	// Quantiles are those of QuantileLevels over all ages.
 	Quantiles []float64 `json:"quantiles"`
+	// Rho is the correlation of two rows of one unit in one age band, over the bins:
+	// how much of a channel's spread belongs to the engine and not to the reading. 0
+	// when units are not known. RhoKS is the same over the distribution function at the
+	// bin edges, which is what KS looks at. See CompareUnits.
+	Rho   float64 `json:"rho"`
+	RhoKS float64 `json:"rho_ks"`
 	// Sample holds, per age band, up to SampleSize evenly spaced order statistics,
 	// ascending.
 	Sample [][]float64 `json:"sample"`
@@ -69,17 +79,14 @@ func BuildProfile(names []string, values [][]float64, age []int, unit []int, bin
 	if age != nil {
 		p.MaxAge = slices.Max(age)
 	}
-	seen := make(map[int]struct{})
-	for _, u := range unit {
-		seen[u] = struct{}{}
-	}
-	p.Units = len(seen)
-
+	p.Units, p.UnitRows = clusters(unit)
 	p.Channels = make([]ChannelProfile, len(names))
 	band := p.rowBands(age, p.Rows)
+	cell := cells(unit, band)
+	_, p.CellRows = clusters(cell)
 	err := eachChannel(len(names), func(c int) error {
 		var err error
-		p.Channels[c], err = buildChannel(names[c], values[c], band, bins, len(ageEdges)+1)
+		p.Channels[c], err = buildChannel(names[c], values[c], band, cell, bins, len(ageEdges)+1)
 		return err
 	})
 	if err != nil {
@@ -125,7 +132,7 @@ func checkRows(names []string, values [][]float64, age []int) error {
 	return nil
 }
 
-func buildChannel(name string, values []float64, band []uint16, bins, bands int) (ChannelProfile, error) {
+func buildChannel(name string, values []float64, band []uint16, cell []int, bins, bands int) (ChannelProfile, error) {
 	split := make([][]float64, bands)
 	for r, x := range values {
 		if math.IsInf(x, 0) {
@@ -159,6 +166,7 @@ func buildChannel(name string, values []float64, band []uint16, bins, bands int)
 		slices.Sort(v)
 		c.Sample[b] = orderStatistics(v, SampleSize)
 	}
+	c.Rho, c.RhoKS = c.correlation(values, band, cell)
 	return c, nil
 }
 

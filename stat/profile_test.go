@@ -273,7 +273,7 @@ func BenchmarkCompare(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := p.Compare(values, age); err != nil {
+		if _, err := p.CompareUnits(values, age, unit); err != nil {
 			b.Fatal(err)
 		}
 	}
