@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"strings"
 
 	"turbofan"
 )
@@ -24,6 +25,16 @@ func (p *predictions) operations(schema turbofan.Schema) []*operation {
 			"order, or objects by name; the channels may also stand beside unit_id and cycle, by name or alias. null marks a sensor value that is missing.",
 		input:  &bodyDoc{describe: predictInput(schema), bento: predictBento(), examples: examples},
 		output: anyOf(answer.examples, answer, listDoc("predictions", samplePrediction())), errors: []int{404, 409, 422}, handle: p.predict, done: p.count,
+	}, {
+		method: http.MethodPost, path: "/predict_batch", name: "predict_batch", summary: "How long will all these units last?",
+		doc: "Send thousands of readings as a JSON array, as {\"readings\": [...]}, as NDJSON (one reading a line) or as CSV with a header; any of them may be gzipped " +
+			"(Content-Encoding). The answer comes in the format of the request, or the one that Accept names. The batch is answered whole or not at all.",
+		query: []parameter{
+			{name: "explain", kind: "boolean", doc: "Add the strongest reasons to each answer.", or: false},
+			{name: "stateless", kind: "boolean", doc: "Take the readings as whole histories and keep nothing.", or: false},
+		},
+		input:  p.batchInput(schema, reading),
+		output: batchOutput(), errors: []int{404, 406, 409, 422}, handle: p.predictBatch, done: p.count,
 	}, {
 		method: http.MethodGet, path: "/units", summary: "List units, the newest reading first.",
 		query:  []parameter{limitParameter(100, 1, maxLimit), {name: "offset", kind: "integer", doc: "How many to pass over.", high: maxOffset, or: 0}},
@@ -143,4 +154,39 @@ func predictBento() node {
 		{"readings", list("Readings")},
 		{"history", list("History")},
 	}}}
+}
+
+// batchInput describes the forms of POST /predict_batch.
+func (p *predictions) batchInput(schema turbofan.Schema, reading raw) *bodyDoc {
+	cells := strings.NewReplacer("{", "", "}", "", "[", "", "]", "", `"unit_id":`, "", `"cycle":`, "", `"settings":`, "", `"sensors":`, "", `"`, "")
+	table := strings.Join(p.decoder.columns(), ",") + "\n" + cells.Replace(string(reading)) + "\n"
+	return &bodyDoc{
+		describe: func(s *schemas) node {
+			list := node{{"type", "array"}, {"minItems", 1}, {"maxItems", p.maxReadings}, {"items", ref("Reading")}}
+			return node{{"anyOf", []node{list, {{"type", "object"}, {"properties", node{
+				{"readings", list}, {"explain", node{{"type", "boolean"}}}, {"stateless", node{{"type", "boolean"}}},
+			}}, {"required", []string{"readings"}}, {"additionalProperties", false}}}}}
+		},
+		bento: node{{"type", "object"}, {"title", "Input"}, {"properties", node{
+			{"readings", node{{"type", "array"}, {"title", "Readings"}, {"items", node{{"type", "object"}, {"additionalProperties", true}}}}},
+			{"explain", node{{"type", "boolean"}, {"title", "Explain"}, {"default", false}}},
+		}}, {"required", []string{"readings"}}},
+		types: []string{mimeNDJSON, mimeCSV},
+		examples: []example{
+			{name: "readings", value: `{"readings":[` + reading + `]}`},
+			{name: "one line a reading", mime: mimeNDJSON, value: raw(appendString(nil, string(reading)+"\n"))},
+			{name: "a table", mime: mimeCSV, value: raw(appendString(nil, table))},
+		},
+	}
+}
+
+func batchOutput() *bodyDoc {
+	list := listDoc("predictions", samplePrediction())
+	sample := samplePrediction()
+	list.types = []string{mimeNDJSON, mimeCSV}
+	list.examples = append(list.examples,
+		example{name: "one line a prediction", mime: mimeNDJSON, value: raw(appendString(nil, string(appendPrediction(nil, &sample))+"\n"))},
+		example{name: "a table", mime: mimeCSV, value: raw(appendString(nil, csvHeader+string(appendCSV(nil, &sample))))},
+	)
+	return list
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -17,12 +18,14 @@ import (
 
 // predictions is the handler's side of turbofan.PredictionService.
 type predictions struct {
-	svc      turbofan.PredictionService
-	decoder  *readingDecoder
-	requests *prometheus.CounterVec
-	ok       prometheus.Counter // requests with code 200, looked up once
-	latency  prometheus.Histogram
-	values   prometheus.Histogram
+	svc     turbofan.PredictionService
+	decoder *readingDecoder
+	// maxReadings is the configured bound, for the documents.
+	maxReadings int
+	requests    *prometheus.CounterVec
+	ok          prometheus.Counter // requests with code 200, looked up once
+	latency     prometheus.Histogram
+	values      prometheus.Histogram
 }
 
 // PredictionHandler offers svc over HTTP: POST /predict and /predict_batch, GET /units, /units/{unit_id},
@@ -32,7 +35,7 @@ func PredictionHandler(cfg Config, svc turbofan.PredictionService, o Options) (h
 	if err != nil {
 		return nil, err
 	}
-	p := &predictions{svc: svc, decoder: newReadingDecoder(&a.cfg.Schema)}
+	p := &predictions{svc: svc, decoder: newReadingDecoder(&a.cfg.Schema), maxReadings: a.cfg.MaxReadings}
 	if err := p.register(a.o.Registry); err != nil {
 		return nil, err
 	}
@@ -126,7 +129,9 @@ func (p *predictions) call(c *call, req turbofan.PredictRequest) ([]turbofan.Pre
 		return nil, fmt.Errorf("predict %d readings: the service gave %d answers", len(req.Readings), len(answers))
 	}
 	for i := range answers {
-		p.values.Observe(answers[i].RUL)
+		if rul := answers[i].RUL; !math.IsNaN(rul) {
+			p.values.Observe(rul)
+		}
 	}
 	return answers, nil
 }

@@ -80,6 +80,9 @@ func (p path) String() string {
 	if p.index < 0 {
 		return p.base
 	}
+	if p.base == "line" {
+		return "line " + strconv.Itoa(p.index)
+	}
 	return p.base + "[" + strconv.Itoa(p.index) + "]"
 }
 
@@ -277,7 +280,7 @@ func (d *readingDecoder) named(s *scanner, p *partial, ref fieldRef, at path) er
 // complete reports the first channel of a kind that was not given by name.
 func (d *readingDecoder) complete(p *partial, kind fieldKind, at path) error {
 	_, channels, group := d.group(p, kind)
-	offset, hint := 0, "must be given"
+	offset, hint := 0, "every setting must be given"
 	if kind == sensorField {
 		offset, hint = len(d.schema.Settings), "send null where it has no value"
 	}
@@ -416,7 +419,7 @@ func wholeNumber(text []byte) (int64, bool) {
 
 // clip shortens a token that a message quotes.
 func clip(text []byte) string {
-	const most = 32
+	const most = 64
 	if len(text) > most {
 		return string(text[:most]) + "..."
 	}
