@@ -128,7 +128,10 @@ func (a *api) add(op *operation) {
 		}
 	}
 	if rt == nil {
-		rt = &route{template: op.path, methods: make(map[string]*operation), metrics: a.metrics.route(op.path, !op.infra)}
+		rt = &route{template: op.path, methods: make(map[string]*operation), metrics: a.other.metrics}
+		if !op.uncounted {
+			rt.metrics = a.metrics.route(op.path, !op.infra)
+		}
 		if strings.Contains(op.path, "{") {
 			for _, segment := range strings.Split(op.path[1:], "/") {
 				if segment[0] == '{' {
