@@ -528,3 +528,10 @@ func TestBadConfig(t *testing.T) {
 		}
 	}
 }
+
+// trivialAnswer returns a service function that always gives p.
+func trivialAnswer(p turbofan.Prediction) func(context.Context, turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+	return func(context.Context, turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+		return []turbofan.Prediction{p}, nil
+	}
+}
