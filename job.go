@@ -38,6 +38,8 @@ type Job struct {
 	// DataCutOff is the moment up to which production data was used.
 	DataCutOff time.Time      `json:"data_cut_off,omitzero"`
 	Result     *RetrainResult `json:"result,omitempty"`
+	// Force trains even where data is less than the configured minimum.
+	Force bool `json:"force,omitempty"`
 }
 
 // RetrainResult is what a retraining came to.

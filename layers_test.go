@@ -38,8 +38,8 @@ var house = map[string][]string{
 	// floor 3
 	"model": {"", "stat", "tree", "condition", "feature", "reference", "dataset"},
 	// floor 4
-	"predict": {"", "stat", "condition", "feature", "model"},
-	"retrain": {"", "stat", "condition", "feature", "model"},
+	"predict": {"", "condition", "feature", "model"},
+	"retrain": {"", "stat", "model"},
 	// floor 5: the roof, which alone knows who is in the same process
 	"cmd/turbofan": {"*"},
 	// tests' own: the platform as one value

@@ -1,0 +1,172 @@
+package model
+
+import (
+	"encoding/json"
+	"math"
+
+	"turbofan/stat"
+)
+
+// Number is a measurement that may be unknown: NaN in Go, null in JSON, never 0.
+type Number float64
+
+// MarshalJSON writes null for a number that is not finite.
+func (n Number) MarshalJSON() ([]byte, error) {
+	if !finite(float64(n)) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(n))
+}
+
+// UnmarshalJSON reads null as NaN.
+func (n *Number) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		*n = Number(math.NaN())
+		return nil
+	}
+	return json.Unmarshal(b, (*float64)(n))
+}
+
+// Metrics is the protocol's table for one set of predictions. Errors are in cycles.
+type Metrics struct {
+	Subset string `json:"subset"`
+	Units  int    `json:"units"`
+	// Protocol is "test" for one prediction a unit at its last cycle, "cross-validation" for units held out by fold
+	// and cut at every age from 30 cycles on with equal weight a unit.
+	Protocol    string `json:"protocol"`
+	RMSEClipped Number `json:"rmse_clipped"` // truth clipped at the cap
+	RMSERaw     Number `json:"rmse_raw"`
+	Score       Number `json:"score"` // NASA's, over clipped truth; under cross-validation a mean times the units
+	MAE         Number `json:"mae"`   // clipped
+	R2          Number `json:"r2"`    // clipped
+	RMSE30      Number `json:"rmse_rul30"`
+	Coverage    Number `json:"coverage"`
+	Coverage30  Number `json:"coverage_rul30"`
+	Width       Number `json:"width"`
+	AUC         Number `json:"auc"` // of the failure probability within the horizon
+	Brier       Number `json:"brier"`
+	// LateRMSE is the error for units that joined late, where it was measured.
+	LateRMSE Number `json:"rmse_late"`
+}
+
+// scored is one prediction against its truth, with a weight.
+type scored struct {
+	rul float64
+	a   Answer
+	w   float64
+}
+
+// measure computes the protocol's table. Weights count for every mean; the AUC ignores them.
+func measure(cfg Config, s []scored) Metrics {
+	var m Metrics
+	var w, clipped, raw, score, abs, mean, in, width, brier, w30, se30, in30 float64
+	for _, x := range s {
+		t := min(x.rul, cfg.Cap)
+		w += x.w
+		mean += x.w * t
+	}
+	mean /= w
+	total := 0.0
+	var probs []float64
+	var failed []bool
+	for _, x := range s {
+		t := min(x.rul, cfg.Cap)
+		d := x.a.RUL - t
+		clipped += x.w * d * d
+		raw += x.w * (x.a.RUL - x.rul) * (x.a.RUL - x.rul)
+		abs += x.w * math.Abs(d)
+		total += x.w * (t - mean) * (t - mean)
+		if d < 0 {
+			score += x.w * (math.Exp(-d/13) - 1)
+		} else {
+			score += x.w * (math.Exp(d/10) - 1)
+		}
+		covered := 0.0
+		if t >= x.a.Lower && t <= x.a.Upper {
+			covered = x.w
+		}
+		in += covered
+		width += x.w * (x.a.Upper - x.a.Lower)
+		fails := x.rul <= float64(cfg.Horizon)
+		p := x.a.FailureProbability
+		if fails {
+			brier += x.w * (1 - p) * (1 - p)
+			w30 += x.w
+			se30 += x.w * d * d
+			in30 += covered
+		} else {
+			brier += x.w * p * p
+		}
+		if x.w > 0 {
+			probs, failed = append(probs, x.a.rank()), append(failed, fails)
+		}
+	}
+	m.RMSEClipped, m.RMSERaw, m.MAE = Number(math.Sqrt(clipped/w)), Number(math.Sqrt(raw/w)), Number(abs/w)
+	m.Score, m.R2, m.Coverage, m.Width, m.Brier = Number(score), Number(1-clipped/total), Number(in/w), Number(width/w), Number(brier/w)
+	m.RMSE30, m.Coverage30 = Number(math.Sqrt(se30/w30)), Number(in30/w30)
+	m.AUC, m.LateRMSE = Number(math.NaN()), Number(math.NaN())
+	if auc, err := stat.AUC(probs, failed); err == nil {
+		m.AUC = Number(auc)
+	}
+	return m
+}
+
+// crossMetrics is the table out of fold. Each fold's intervals and probabilities come from a calibration on the other
+// folds, so that nothing judges itself.
+func crossMetrics(cfg Config, o *outOfFold) (Metrics, error) {
+	var s []scored
+	w := o.own.cutWeights()
+	units := map[int]bool{}
+	for f := range cfg.Folds {
+		own, late := o.own.without(f), o.late.without(f)
+		if len(own.rul) == 0 || len(own.rul) == len(o.own.rul) {
+			continue
+		}
+		c, err := calibrate(cfg, own, late)
+		if err != nil {
+			return Metrics{}, err
+		}
+		for i := range o.own.rul {
+			if o.own.fold[i] == f && w[i] > 0 {
+				units[o.own.unit[i]] = true
+				s = append(s, scored{rul: o.own.rul[i], a: c.answer(o.own.pred[i], false), w: w[i]})
+			}
+		}
+	}
+	m := measure(cfg, s)
+	m.Protocol, m.Units = "cross-validation", len(units)
+	m.Score *= Number(len(units))
+	var se, n float64
+	for i, r := range o.late.rul {
+		d := o.late.pred[i] - min(r, cfg.Cap)
+		se, n = se+d*d, n+1
+	}
+	m.LateRMSE = Number(math.Sqrt(se / n))
+	return m, nil
+}
+
+func (h *heldOut) without(fold int) *heldOut {
+	out := &heldOut{life: h.life}
+	for i := range h.rul {
+		if h.fold[i] != fold {
+			out.unit, out.cycle = append(out.unit, h.unit[i]), append(out.cycle, h.cycle[i])
+			out.rul, out.pred = append(out.rul, h.rul[i]), append(out.pred, h.pred[i])
+		}
+	}
+	return out
+}
+
+// MetricValues returns the cross-validated table by name, for a run; what is not known is left out.
+func (m *Model) MetricValues() map[string]float64 {
+	out := map[string]float64{}
+	for k, v := range map[string]Number{
+		"cv_rmse_clipped": m.metrics.RMSEClipped, "cv_rmse_raw": m.metrics.RMSERaw, "cv_nasa_score": m.metrics.Score, "cv_mae": m.metrics.MAE,
+		"cv_r2": m.metrics.R2, "cv_rmse_rul30": m.metrics.RMSE30, "cv_coverage": m.metrics.Coverage, "cv_width": m.metrics.Width,
+		"cv_auc": m.metrics.AUC, "cv_brier": m.metrics.Brier, "cv_rmse_late": m.metrics.LateRMSE,
+	} {
+		if finite(float64(v)) {
+			out[k] = float64(v)
+		}
+	}
+	return out
+}

@@ -1,0 +1,366 @@
+package model_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"turbofan"
+	"turbofan/dataset"
+	"turbofan/model"
+)
+
+// fleet makes engines whose sensors 2 and 3 follow their wear.
+func fleet(units int, seed uint64) []turbofan.History {
+	rng := rand.New(rand.NewPCG(seed, 9))
+	out := make([]turbofan.History, units)
+	for u := range out {
+		life := 120 + rng.IntN(120)
+		offset := rng.NormFloat64()
+		h := turbofan.History{UnitID: fmt.Sprint(u + 1), FailedAtCycle: life}
+		for c := 1; c <= life; c++ {
+			wear := math.Exp(4*float64(c)/float64(life)) / 10
+			h.Readings = append(h.Readings, turbofan.Reading{UnitID: h.UnitID, Cycle: c, Settings: []float64{0, 0, 100},
+				Sensors: []float64{5, 100 + offset + wear + 0.2*rng.NormFloat64(), 10 - wear/2 + 0.1*rng.NormFloat64()}})
+		}
+		out[u] = h
+	}
+	return out
+}
+
+func schema() turbofan.Schema {
+	s := turbofan.CMAPSS()
+	s.Sensors = s.Sensors[:3]
+	return s
+}
+
+func small(kind string) model.Config {
+	c := model.DefaultConfig(kind)
+	c.Folds, c.Boosting.MaxIter, c.Forest.NEstimators, c.ExtraTrees.NEstimators = 3, 40, 10, 10
+	return c
+}
+
+func train(t testing.TB, cfg model.Config, units []turbofan.History) *model.Model {
+	t.Helper()
+	m, err := model.Train(t.Context(), cfg, model.Data{Schema: schema(), Units: units, Digest: "test"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestTrainSaveOpen(t *testing.T) {
+	for _, kind := range model.Kinds() {
+		t.Run(kind, func(t *testing.T) {
+			m := train(t, small(kind), fleet(30, 1))
+			if r := float64(m.Metrics().RMSEClipped); !(r > 0 && r < 30) {
+				t.Errorf("cross-validated RMSE %.2f", r)
+			}
+			dir := filepath.Join(t.TempDir(), "m")
+			digest, err := m.Save(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			opened, err := model.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if opened.Digest() != digest {
+				t.Error("the digest changed on the way through the disk")
+			}
+			fresh := fleet(5, 2)
+			a, err := m.PredictHistories(fresh)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := opened.PredictHistories(fresh)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for u := range a {
+				for i := range a[u] {
+					if a[u][i] != b[u][i] {
+						t.Fatalf("unit %d reading %d: %+v before saving, %+v after", u, i, a[u][i], b[u][i])
+					}
+					if x := a[u][i]; !(x.Lower <= x.RUL && x.RUL <= x.Upper && x.Lower >= 0 && x.FailureProbability >= 0 && x.FailureProbability <= 1) {
+						t.Fatalf("unit %d reading %d: inconsistent answer %+v", u, i, x)
+					}
+				}
+			}
+			e, err := opened.Evaluate("fresh", cut(fleet(40, 3)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.RMSEClipped > 30 || e.Coverage < 0.75 {
+				t.Errorf("on fresh units RMSE %.2f, coverage %.2f", e.RMSEClipped, e.Coverage)
+			}
+		})
+	}
+}
+
+// cut ends each unit's readings at a random age, as the test protocol does.
+func cut(units []turbofan.History) []turbofan.History {
+	rng := rand.New(rand.NewPCG(5, 5))
+	for u := range units {
+		units[u].Readings = units[u].Readings[:30+rng.IntN(len(units[u].Readings)-30)]
+	}
+	return units
+}
+
+func TestSameSeedSameBytes(t *testing.T) {
+	units := fleet(24, 1)
+	var first map[string][]byte
+	for i, jobs := range []int{1, 2, 3} {
+		cfg := small(model.Blend)
+		cfg.NJobs = jobs
+		dir := filepath.Join(t.TempDir(), "m")
+		if _, err := train(t, cfg, units).Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		files := map[string][]byte{}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 0 {
+			first = files
+			continue
+		}
+		for name, b := range first {
+			if !bytes.Equal(b, files[name]) {
+				t.Errorf("%s differs between 1 and %d workers", name, jobs)
+			}
+		}
+	}
+}
+
+// Whatever is changed in an artifact, it must not open.
+func TestOpenRefusesAChangedArtifact(t *testing.T) {
+	m := train(t, small(model.Boosting), fleet(24, 1))
+	good := filepath.Join(t.TempDir(), "good")
+	if _, err := m.Save(good); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() == "MLmodel" {
+			continue // for other tools; nothing of it is served
+		}
+		for _, change := range []string{"flip", "truncate", "empty", "remove"} {
+			t.Run(e.Name()+" "+change, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "bad")
+				if err := os.CopyFS(dir, os.DirFS(good)); err != nil {
+					t.Fatal(err)
+				}
+				path := filepath.Join(dir, e.Name())
+				b, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch change {
+				case "flip":
+					b[len(b)/2] ^= 0x10
+				case "truncate":
+					b = b[:len(b)/2]
+				case "empty":
+					b = nil
+				}
+				if err := os.Chmod(path, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, b, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				if change == "remove" {
+					if err := os.Remove(path); err != nil {
+						t.Fatal(err)
+					}
+				}
+				opened, err := model.Open(dir)
+				if err == nil && e.Name() == "model.json" && change == "flip" && opened.Digest() != m.Digest() {
+					return // a changed digit of a metric: another digest, so another model, but a sound one
+				}
+				if err == nil {
+					t.Error("a changed artifact opened")
+				}
+			})
+		}
+	}
+}
+
+// A manifest may be made to agree with edited files; the golden histories still tell.
+func TestGoldenHistoriesCatchAnotherModel(t *testing.T) {
+	a, b := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
+	if _, err := train(t, small(model.Boosting), fleet(24, 1)).Save(a); err != nil {
+		t.Fatal(err)
+	}
+	cfg := small(model.Boosting)
+	cfg.RandomState = 7
+	if _, err := train(t, cfg, fleet(24, 4)).Save(b); err != nil {
+		t.Fatal(err)
+	}
+	var ma, mb map[string]any
+	for dir, into := range map[string]*map[string]any{a: &ma, b: &mb} {
+		raw, err := os.ReadFile(filepath.Join(dir, "model.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(raw, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	learner, err := os.ReadFile(filepath.Join(b, "learner.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ma["files"].(map[string]any)["learner.bin"] = mb["files"].(map[string]any)["learner.bin"]
+	raw, err := json.Marshal(ma)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(a, "learner.bin"), learner, 0o644), os.WriteFile(filepath.Join(a, "model.json"), raw, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := model.Open(a); err == nil || !strings.Contains(err.Error(), "golden") {
+		t.Errorf("another learner under the same calibration: %v, want the golden histories to refuse it", err)
+	}
+}
+
+func TestTrainRefuses(t *testing.T) {
+	units := fleet(6, 1)
+	early := fleet(6, 1)
+	early[2].FailedAtCycle = 3
+	for name, c := range map[string]struct {
+		change func(*model.Config)
+		units  []turbofan.History
+		code   string
+		want   string
+	}{
+		"kind":      {func(c *model.Config) { c.Kind = "magic" }, units, turbofan.EInvalid, `model.kind: must be one of [forest extra_trees boosting blend], not "magic"`},
+		"folds":     {func(c *model.Config) { c.Folds = 1 }, units, turbofan.EInvalid, "model.folds: must be from 2 to 100"},
+		"horizon":   {func(c *model.Config) { c.Horizon = 125 }, units, turbofan.EInvalid, "model.failure_horizon: must be from 1 to below the cap 125"},
+		"coverage":  {func(c *model.Config) { c.Coverage = 1 }, units, turbofan.EInvalid, "model.coverage: must be above 0 and below 1"},
+		"few units": {func(c *model.Config) {}, units[:2], turbofan.EInsufficient, "train model: 2 units with a known end; at least 4 are needed, one a fold"},
+		"end":       {func(c *model.Config) {}, early, turbofan.EInvalid, "data.units: unit 3: its end at cycle 3 is unknown or before its last reading"},
+	} {
+		cfg := small(model.Boosting)
+		c.change(&cfg)
+		_, err := model.Train(t.Context(), cfg, model.Data{Schema: schema(), Units: c.units}, nil)
+		if turbofan.ErrorCode(err) != c.code || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+func TestTrainStopsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	last := 0.0
+	_, err := model.Train(ctx, small(model.Boosting), model.Data{Schema: schema(), Units: fleet(24, 1)}, func(_ string, share float64) {
+		if share < last || share > 1 {
+			t.Errorf("progress went from %.3f to %.3f", last, share)
+		}
+		if last = share; share > 0.3 {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("training under a cancelled context: %v", err)
+	}
+}
+
+func TestExplanationAddsUp(t *testing.T) {
+	units := fleet(24, 1)
+	m := train(t, small(model.Blend), units)
+	rows, err := m.Spec().Transform(units[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(i int) (rul, sum float64) {
+		a, err := m.Predict(rows.Row(i), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := m.Explain(rows.Row(i), len(m.Spec().Columns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range d {
+			sum += x.Contribution
+		}
+		return a.RUL, sum
+	}
+	n := rows.Len()
+	r1, s1 := at(n / 2)
+	r2, s2 := at(n - 1)
+	if math.Abs((r1-s1)-(r2-s2)) > 1e-3 {
+		t.Errorf("prediction minus contributions is %.4f at one row and %.4f at another; it is the model's average", r1-s1, r2-s2)
+	}
+	total := 0.0
+	for _, i := range m.Importances() {
+		total += i.Share
+	}
+	if math.Abs(total-1) > 1e-6 {
+		t.Errorf("importances sum to %v", total)
+	}
+}
+
+func TestPredictDoesNotAllocate(t *testing.T) {
+	units := fleet(24, 1)
+	m := train(t, small(model.Boosting), units)
+	rows, err := m.Spec().Transform(units[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := m.Predict(rows.Row(50), false); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%.0f allocations a prediction, want none", n)
+	}
+}
+
+// The bar of the first release: a forest chosen by cross-validation by unit, on NASA's own test units.
+func TestForestOnFD001(t *testing.T) {
+	dir := os.Getenv("TURBOFAN_DATA")
+	if dir == "" {
+		dir = "../../shared/cmapss"
+	}
+	trainSet, testSet, err := dataset.LoadCMAPSS(dir, "FD001")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skipf("C-MAPSS is not here: %v", err)
+	}
+	cfg := model.DefaultConfig(model.Forest)
+	cfg.Folds = 2
+	m, err := model.Train(t.Context(), cfg, model.Data{Schema: trainSet.Schema, Units: trainSet.Units}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := m.Evaluate("FD001", testSet.Units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("RMSE %.2f clipped, %.2f raw; coverage %.2f, width %.1f", e.RMSEClipped, e.RMSERaw, e.Coverage, e.Width)
+	if e.RMSEClipped > 12.5 {
+		t.Errorf("RMSE %.2f on FD001's test units, the bar is 12.5", e.RMSEClipped)
+	}
+}

@@ -1,0 +1,468 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"time"
+
+	"turbofan"
+	"turbofan/dataset"
+	"turbofan/feature"
+	"turbofan/reference"
+	"turbofan/tree"
+)
+
+// Data is what a model learns from. Every unit's end must be known.
+type Data struct {
+	Schema turbofan.Schema
+	Units  []turbofan.History
+	// Origin names the source of each unit, such as "FD001" or "production"; nil when there is one source only.
+	// Origin and unit id together name a unit in HeldOut.
+	Origin []string
+	// Digest identifies the data.
+	Digest string
+	// CutOff is the moment up to which production data was taken; zero for a file.
+	CutOff time.Time
+}
+
+// Progress tells how far a training is: share is from 0 to 1 over the whole training.
+type Progress func(stage string, share float64)
+
+// Limits on what can be trained at all.
+const minUnits = 4
+
+func (d Data) validate(cfg Config) error {
+	if len(d.Units) < max(minUnits, cfg.Folds) {
+		return turbofan.Errorf(turbofan.EInsufficient, "train model: %d units with a known end; at least %d are needed, one a fold", len(d.Units), max(minUnits, cfg.Folds))
+	}
+	if d.Origin != nil && len(d.Origin) != len(d.Units) {
+		return turbofan.Invalid("data.origin", "has %d names for %d units", len(d.Origin), len(d.Units))
+	}
+	for i := range d.Units {
+		h := &d.Units[i]
+		if len(h.Readings) == 0 {
+			return turbofan.Invalid("data.units", "unit %s has no readings", h.UnitID)
+		}
+		if last := h.Readings[len(h.Readings)-1].Cycle; h.FailedAtCycle < last {
+			return turbofan.Invalid("data.units", "unit %s: its end at cycle %d is unknown or before its last reading at cycle %d", h.UnitID, h.FailedAtCycle, last)
+		}
+	}
+	return nil
+}
+
+// Train fits a model: cross-validation by unit for the error and the calibration, then a fit on all units. It stops
+// with ctx's error when ctx ends. The same data, configuration and seed give the same bytes whatever NJobs is.
+func Train(ctx context.Context, cfg Config, data Data, progress Progress) (*Model, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if err := data.validate(cfg); err != nil {
+		return nil, err
+	}
+	cfg.Feature.Cap = cfg.Cap
+	t := &trainer{ctx: ctx, cfg: cfg, data: data, progress: progress, steps: cfg.Folds + 1}
+	oof, err := t.crossValidate()
+	if err != nil {
+		return nil, err
+	}
+	weights := t.blendWeights(oof)
+	oof.combine(weights)
+	m := &Model{cfg: cfg, data: summarise(data), heldOut: unitErrors(cfg, data, &oof.own)}
+	if m.calibration, err = calibrate(cfg, &oof.own, &oof.late); err != nil {
+		return nil, err
+	}
+	if m.metrics, err = crossMetrics(cfg, oof); err != nil {
+		return nil, err
+	}
+	if err := t.fitFinal(m, weights); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+type trainer struct {
+	ctx      context.Context
+	cfg      Config
+	data     Data
+	progress Progress
+	step     int
+	steps    int
+	stage    string
+}
+
+func (t *trainer) begin(stage string) {
+	t.stage = stage
+	t.report(0)
+}
+
+func (t *trainer) report(within float64) {
+	if t.progress != nil {
+		t.progress(t.stage, (float64(t.step)+within)/float64(t.steps))
+	}
+}
+
+func (t *trainer) pick(units []int) []turbofan.History {
+	out := make([]turbofan.History, len(units))
+	for i, u := range units {
+		out[i] = t.data.Units[u]
+	}
+	return out
+}
+
+// fitFinal trains on all units and adds the reference and the golden histories.
+func (t *trainer) fitFinal(m *Model, weights []float64) error {
+	t.begin("training on all units")
+	spec, err := feature.Fit(t.cfg.Feature, t.data.Schema, t.data.Units)
+	if err != nil {
+		return err
+	}
+	m.spec = spec
+	kinds, err := t.fitKinds(spec, t.data.Units)
+	if err != nil {
+		return err
+	}
+	m.learner = blend(kinds, weights)
+	m.reference, err = reference.Build(t.cfg.Reference, t.data.Schema, spec.Normalizer, spec.Keep, t.data.Units)
+	if err != nil {
+		return err
+	}
+	m.reference.RMSE, m.reference.Cap, m.reference.Coverage = float64(m.metrics.RMSEClipped), t.cfg.Cap, t.cfg.Coverage
+	m.golden, err = makeGolden(m, t.data.Units)
+	return err
+}
+
+// kind is the models of one learner kind, averaged.
+type kind struct {
+	name    string
+	members []*tree.Ensemble
+}
+
+// fitKinds trains every kind of learner that the configuration asks for on the rows of units.
+func (t *trainer) fitKinds(spec *feature.Spec, units []turbofan.History) ([]kind, error) {
+	rows, err := trainingRows(t.cfg, spec, units)
+	if err != nil {
+		return nil, err
+	}
+	x := tree.Matrix{Data: rows.Data, Rows: rows.Len(), Cols: rows.Cols}
+	y := make([]float64, rows.Len())
+	for i, r := range rows.RUL {
+		y[i] = min(r, t.cfg.Cap)
+	}
+	names := []string{t.cfg.Kind}
+	if t.cfg.Kind == Blend {
+		names = []string{Boosting, ExtraTrees}
+	}
+	total := 0
+	for _, n := range names {
+		total += t.members(n)
+	}
+	var out []kind
+	done := 0
+	for _, n := range names {
+		k := kind{name: n}
+		for i := range t.members(n) {
+			e, err := t.fitOne(n, int64(i), x, y, func(d, of int) error {
+				t.report((float64(done) + float64(d)/float64(of)) / float64(total))
+				return t.ctx.Err()
+			})
+			if err != nil {
+				return nil, fmt.Errorf("fit %s: %w", n, err)
+			}
+			k.members = append(k.members, e)
+			done++
+		}
+		out = append(out, k)
+	}
+	t.step++
+	return out, nil
+}
+
+func (t *trainer) members(kind string) int {
+	if kind == Boosting {
+		return t.cfg.Members
+	}
+	return 1
+}
+
+func (t *trainer) fitOne(name string, member int64, x tree.Matrix, y []float64, progress tree.Progress) (*tree.Ensemble, error) {
+	seed := t.cfg.RandomState + 7919*member
+	if name == Boosting {
+		p := t.cfg.Boosting
+		p.RandomState, p.NJobs = seed, t.cfg.NJobs
+		return tree.FitBoosting(x, y, nil, p, nil, progress)
+	}
+	p := t.cfg.Forest
+	if name == ExtraTrees {
+		p = t.cfg.ExtraTrees
+	}
+	p.RandomState, p.NJobs = seed, t.cfg.NJobs
+	return tree.FitForest(x, y, nil, p, progress)
+}
+
+// trainingRows are the rows of units, and among them a share of rows as a unit that joined late would send.
+func trainingRows(cfg Config, spec *feature.Spec, units []turbofan.History) (*feature.Rows, error) {
+	rows, err := spec.Transform(units)
+	if err != nil {
+		return nil, err
+	}
+	late, err := lateRows(cfg, spec, units)
+	if err != nil {
+		return nil, err
+	}
+	rng := rand.New(rand.NewPCG(uint64(cfg.RandomState), 2))
+	want := int(cfg.LateShare * float64(rows.Len()))
+	keep := sample(late.Len(), want, rng)
+	for _, i := range keep {
+		appendRow(rows, late, i)
+	}
+	if cfg.MaxRows > 0 && rows.Len() > cfg.MaxRows {
+		thin := feature.Rows{Cols: rows.Cols}
+		for _, i := range sample(rows.Len(), cfg.MaxRows, rng) {
+			appendRow(&thin, rows, i)
+		}
+		return &thin, nil
+	}
+	return rows, nil
+}
+
+// lateRows replays each unit once from a random age on.
+func lateRows(cfg Config, spec *feature.Spec, units []turbofan.History) (*feature.Rows, error) {
+	rng := rand.New(rand.NewPCG(uint64(cfg.RandomState), 1))
+	start := make([]int, len(units))
+	for i := range units {
+		if n := len(units[i].Readings); n > spec.Config.LateStart+2 && cfg.LateShare > 0 {
+			start[i] = spec.Config.LateStart + 1 + rng.IntN(n-spec.Config.LateStart-1)
+		}
+	}
+	return spec.TransformLate(units, start)
+}
+
+// sample returns want of n indices in ascending order, all of them when want reaches n.
+func sample(n, want int, rng *rand.Rand) []int {
+	out := make([]int, 0, min(n, want))
+	for i := range n {
+		if left := want - len(out); left > 0 && rng.IntN(n-i) < left {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func appendRow(to, from *feature.Rows, i int) {
+	to.Data = append(to.Data, from.Row(i)...)
+	to.Unit = append(to.Unit, from.Unit[i])
+	to.Cycle = append(to.Cycle, from.Cycle[i])
+	to.RUL = append(to.RUL, from.RUL[i])
+	to.Late = append(to.Late, from.Late[i])
+}
+
+// heldOut is what models said of units they were not trained on.
+type heldOut struct {
+	unit  []int
+	fold  []int
+	cycle []int
+	rul   []float64
+	pred  []float64
+	kinds [][]float64 // [kind][row]
+	life  []int       // per unit: its last cycle
+}
+
+type outOfFold struct{ own, late heldOut }
+
+func (t *trainer) crossValidate() (*outOfFold, error) {
+	folds := dataset.SplitByUnit(t.data.Units, t.cfg.Folds, t.cfg.RandomState)
+	out := &outOfFold{}
+	life := make([]int, len(t.data.Units))
+	for i := range life {
+		life[i] = t.data.Units[i].FailedAtCycle
+	}
+	out.own.life, out.late.life = life, life
+	for f, held := range folds {
+		t.begin(fmt.Sprintf("cross-validation %d of %d", f+1, len(folds)))
+		train := t.pick(complement(held, len(t.data.Units)))
+		spec, err := feature.Fit(t.cfg.Feature, t.data.Schema, train)
+		if err != nil {
+			return nil, err
+		}
+		kinds, err := t.fitKinds(spec, train)
+		if err != nil {
+			return nil, err
+		}
+		units := t.pick(held)
+		own, err := spec.Transform(units)
+		if err != nil {
+			return nil, err
+		}
+		if err := out.own.add(kinds, own, held, f, t.cfg.NJobs); err != nil {
+			return nil, err
+		}
+		late, err := lateRows(t.cfg, spec, units)
+		if err != nil {
+			return nil, err
+		}
+		if err := out.late.add(kinds, late, held, f, t.cfg.NJobs); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+func complement(of []int, n int) []int {
+	in := make([]bool, n)
+	for _, i := range of {
+		in[i] = true
+	}
+	var out []int
+	for i := range n {
+		if !in[i] {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func (h *heldOut) add(kinds []kind, rows *feature.Rows, units []int, fold, nJobs int) error {
+	if rows.Len() == 0 {
+		return nil
+	}
+	if h.kinds == nil {
+		h.kinds = make([][]float64, len(kinds))
+	}
+	for i, k := range kinds {
+		p, err := k.predict(rows, nJobs)
+		if err != nil {
+			return err
+		}
+		h.kinds[i] = append(h.kinds[i], p...)
+	}
+	for i := range rows.Len() {
+		h.unit = append(h.unit, units[rows.Unit[i]])
+		h.fold = append(h.fold, fold)
+	}
+	h.cycle = append(h.cycle, rows.Cycle...)
+	h.rul = append(h.rul, rows.RUL...)
+	return nil
+}
+
+func (k kind) predict(rows *feature.Rows, nJobs int) ([]float64, error) {
+	sum, one := make([]float64, rows.Len()), make([]float64, rows.Len())
+	for _, m := range k.members {
+		if err := m.PredictBatch(tree.Matrix{Data: rows.Data, Rows: rows.Len(), Cols: rows.Cols}, one, nJobs); err != nil {
+			return nil, err
+		}
+		for i, v := range one {
+			sum[i] += v / float64(len(k.members))
+		}
+	}
+	return sum, nil
+}
+
+// blendWeights returns the weights on the simplex that minimise the weighted squared error out of fold; for one kind it
+// is 1, for two the closed form.
+func (t *trainer) blendWeights(o *outOfFold) []float64 {
+	if len(o.own.kinds) == 1 {
+		return []float64{1}
+	}
+	a, b := o.own.kinds[0], o.own.kinds[1]
+	num, den := 0.0, 0.0
+	w := o.own.cutWeights()
+	for i, r := range o.own.rul {
+		d := a[i] - b[i]
+		num += w[i] * d * (min(r, t.cfg.Cap) - b[i])
+		den += w[i] * d * d
+	}
+	share := 1.0
+	if den > 0 {
+		share = min(max(num/den, 0), 1)
+	}
+	return []float64{share, 1 - share}
+}
+
+func (o *outOfFold) combine(weights []float64) {
+	for _, h := range []*heldOut{&o.own, &o.late} {
+		h.pred = make([]float64, len(h.rul))
+		for k, w := range weights {
+			for i := range h.pred {
+				if len(h.kinds) > 0 {
+					h.pred[i] += w * h.kinds[k][i]
+				}
+			}
+		}
+	}
+}
+
+// cutFrom is the least age at which the protocol cuts a unit: C-MAPSS' shortest test units have 19 to 38 cycles.
+const cutFrom = 30
+
+// cutWeights gives each unit a weight of 1 in all, spread over the ages at which the test protocol would cut it: the
+// error under them estimates that of a test set of units cut at random. They sum to 1 over all rows.
+func (h *heldOut) cutWeights() []float64 {
+	n := map[int]float64{}
+	in := func(i int) bool {
+		life := h.life[h.unit[i]]
+		return h.cycle[i] >= min(cutFrom, life-2) && h.cycle[i] < life
+	}
+	for i := range h.unit {
+		if in(i) {
+			n[h.unit[i]]++
+		}
+	}
+	w := make([]float64, len(h.unit))
+	for i := range w {
+		if in(i) {
+			w[i] = 1 / n[h.unit[i]] / float64(len(n))
+		}
+	}
+	return w
+}
+
+// summarise keeps what the artifact says of its training data.
+func summarise(d Data) DataSummary {
+	s := DataSummary{Units: len(d.Units), Digest: d.Digest, Origins: map[string]int{}, CutOff: d.CutOff}
+	for i := range d.Units {
+		s.Rows += len(d.Units[i].Readings)
+		origin := "train"
+		if d.Origin != nil {
+			origin = d.Origin[i]
+		}
+		s.Origins[origin]++
+	}
+	return s
+}
+
+// UnitError is the error of a model on one unit that it was not trained on.
+type UnitError struct {
+	Unit string  `json:"unit"` // origin/unit id
+	Rows int     `json:"rows"`
+	SSE  float64 `json:"sse"` // sum of squared errors over its readings, truth clipped at the cap
+}
+
+// UnitKey names a unit in HeldOut.
+func UnitKey(origin, unitID string) string {
+	if origin == "" {
+		origin = "train"
+	}
+	return origin + "/" + unitID
+}
+
+func unitErrors(cfg Config, d Data, h *heldOut) []UnitError {
+	out := make([]UnitError, len(d.Units))
+	for i := range d.Units {
+		origin := ""
+		if d.Origin != nil {
+			origin = d.Origin[i]
+		}
+		out[i].Unit = UnitKey(origin, d.Units[i].UnitID)
+	}
+	for i, u := range h.unit {
+		e := h.pred[i] - min(h.rul[i], cfg.Cap)
+		out[u].Rows++
+		out[u].SSE += e * e
+	}
+	return out
+}
+
+// finite reports whether v can be written as JSON.
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

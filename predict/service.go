@@ -1,0 +1,249 @@
+// Package predict answers how long a unit will last. It keeps the live state of every unit it has heard of, asks the
+// registry which model is champion, and swaps to a new one without a request noticing.
+package predict
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"turbofan"
+	"turbofan/condition"
+	"turbofan/model"
+)
+
+// Config is what the service is told.
+type Config struct {
+	// ModelName and Alias say which registered model serves.
+	ModelName string
+	Alias     string
+	// Version pins one version instead of following the alias; "" follows.
+	Version string
+	// CacheDir keeps fetched artifacts. It belongs to this service alone.
+	CacheDir string
+	// RefreshEvery is how often the alias is resolved.
+	RefreshEvery time.Duration
+	// MaxUnits bounds the units with live state; beyond it the longest silent are dropped, and rebuilt from the store
+	// when they speak again.
+	MaxUnits int
+	// Drivers is how many reasons an answer gives when it is asked to explain.
+	Drivers int
+	// Recent is how many predictions Unit returns.
+	Recent int
+}
+
+// DefaultConfig returns a service that follows models:/rul@champion.
+func DefaultConfig() Config {
+	return Config{ModelName: "rul", Alias: turbofan.ChampionAlias, RefreshEvery: 5 * time.Second, MaxUnits: 200_000, Drivers: 3, Recent: 500}
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.ModelName == "":
+		return turbofan.Invalid("predict.model_name", "is missing")
+	case c.Alias == "" && c.Version == "":
+		return turbofan.Invalid("predict.alias", "is missing")
+	case c.CacheDir == "":
+		return turbofan.Invalid("predict.cache_dir", "is missing")
+	case c.RefreshEvery <= 0:
+		return turbofan.Invalid("predict.refresh_every", "must be above 0")
+	case c.MaxUnits < shards:
+		return turbofan.Invalid("predict.max_units", "must be at least %d", shards)
+	}
+	return nil
+}
+
+// Stores are the places where the service reads and writes. Readings may be nil: the service then knows no past but
+// what it has heard itself, and answers stateless requests and live units only.
+type Stores struct {
+	Readings    turbofan.ReadingStore
+	Predictions turbofan.PredictionStore
+}
+
+// Service implements turbofan.PredictionService.
+type Service struct {
+	cfg      Config
+	registry turbofan.Registry
+	stores   Stores
+	log      *slog.Logger
+	metrics  metrics
+
+	served  atomic.Pointer[served]
+	swapMu  sync.RWMutex // held for writing only while a swap must see every reading; see install
+	shards  [shards]shard
+	ids     idSource
+	refresh sync.Mutex
+
+	statusMu    sync.Mutex
+	swaps       int
+	failures    int
+	lastFailure string
+}
+
+var _ turbofan.PredictionService = (*Service)(nil)
+
+// served is a model that answers, with the operating conditions as this service has come to know them.
+type served struct {
+	model   *model.Model
+	version turbofan.ModelVersion
+	comm    *condition.Commissioner
+	since   time.Time
+}
+
+// New returns a service that serves nothing yet: call Refresh or Run.
+func New(cfg Config, registry turbofan.Registry, stores Stores, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if stores.Predictions == nil || stores.Readings == nil {
+		return nil, turbofan.Invalid("predict.stores", "are missing")
+	}
+	if err := os.MkdirAll(cfg.CacheDir, 0o755); err != nil {
+		return nil, fmt.Errorf("open prediction service: %w", err)
+	}
+	s := &Service{cfg: cfg, registry: registry, stores: stores, log: log}
+	if err := s.ids.init(); err != nil {
+		return nil, fmt.Errorf("open prediction service: %w", err)
+	}
+	for i := range s.shards {
+		s.shards[i].units = map[string]*unit{}
+	}
+	var err error
+	s.metrics, err = newMetrics(reg, s.liveUnits)
+	return s, err
+}
+
+// Run refreshes the served model until ctx ends. A refresh that fails is logged and counted; the old model stays.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(s.cfg.RefreshEvery)
+	defer tick.Stop()
+	for {
+		if _, err := s.Refresh(ctx); err != nil && ctx.Err() == nil {
+			s.log.Debug("refresh model", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Ready reports EUnavailable until a model that passed its golden histories serves.
+func (s *Service) Ready(context.Context) error {
+	_, err := s.current()
+	return err
+}
+
+func (s *Service) current() (*served, error) {
+	if m := s.served.Load(); m != nil {
+		return m, nil
+	}
+	s.statusMu.Lock()
+	defer s.statusMu.Unlock()
+	if s.lastFailure != "" {
+		return nil, turbofan.Errorf(turbofan.EUnavailable, "no model serves: %s", s.lastFailure)
+	}
+	return nil, turbofan.Errorf(turbofan.EUnavailable, "no model serves yet: the registry has no version of %q with alias %q", s.cfg.ModelName, s.cfg.Alias)
+}
+
+// Serving says which model answers.
+func (s *Service) Serving(context.Context) (turbofan.Serving, error) {
+	m, err := s.current()
+	if err != nil {
+		return turbofan.Serving{}, err
+	}
+	s.statusMu.Lock()
+	defer s.statusMu.Unlock()
+	return turbofan.Serving{ModelName: m.version.Name, ModelVersion: m.version.Version, Digest: m.model.Digest(), Since: m.since,
+		Swaps: s.swaps, Failures: s.failures, LastFailure: s.lastFailure, Units: s.liveUnits()}, nil
+}
+
+// Units lists the units seen, the newest reading first.
+func (s *Service) Units(ctx context.Context, limit, offset int) ([]turbofan.UnitSummary, error) {
+	return s.stores.Readings.Units(ctx, limit, offset)
+}
+
+// Unit returns one unit with its recent predictions, oldest first.
+func (s *Service) Unit(ctx context.Context, unitID string) (turbofan.UnitStatus, error) {
+	h, err := s.stores.Readings.History(ctx, unitID, 0)
+	if err != nil {
+		return turbofan.UnitStatus{}, err
+	}
+	recent, err := s.stores.Predictions.Predictions(ctx, turbofan.PredictionQuery{UnitID: unitID, Last: s.cfg.Recent})
+	if err != nil {
+		return turbofan.UnitStatus{}, err
+	}
+	out := turbofan.UnitStatus{Recent: recent}
+	out.UnitID, out.Readings = unitID, len(h)
+	out.FirstCycle, out.LastCycle = h[0].Cycle, h[len(h)-1].Cycle
+	if n := len(recent); n > 0 {
+		out.Last, out.LastSeen = &recent[n-1], recent[n-1].At
+	}
+	return out, nil
+}
+
+// Prediction returns a logged prediction.
+func (s *Service) Prediction(ctx context.Context, id string) (turbofan.Prediction, error) {
+	return s.stores.Predictions.Prediction(ctx, id)
+}
+
+// idSource makes prediction ids: a random number of the process and a counter, so that two processes never collide and
+// one costs no system call.
+type idSource struct {
+	process [6]byte
+	next    atomic.Uint64
+}
+
+func (s *idSource) init() error {
+	_, err := rand.Read(s.process[:])
+	return err
+}
+
+func (s *idSource) id() string {
+	var raw [12]byte
+	copy(raw[:], s.process[:])
+	n := s.next.Add(1)
+	for i := range 6 {
+		raw[11-i] = byte(n >> (8 * i))
+	}
+	var out [24]byte
+	hex.Encode(out[:], raw[:])
+	return string(out[:])
+}
+
+type metrics struct {
+	info     *prometheus.GaugeVec
+	swaps    prometheus.Counter
+	failures prometheus.Counter
+	rebuilds prometheus.Counter
+	rebuild  prometheus.Histogram
+}
+
+func newMetrics(reg prometheus.Registerer, units func() int) (metrics, error) {
+	m := metrics{
+		info:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "turbofan_model_info", Help: "The model version that serves; the value is always 1."}, []string{"model_name", "model_version"}),
+		swaps:    prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_model_swaps_total", Help: "Model versions that began to serve."}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_model_refresh_failures_total", Help: "Candidate versions that were refused or could not be fetched."}),
+		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_unit_rebuilds_total", Help: "Unit states rebuilt from stored readings."}),
+		rebuild:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "turbofan_unit_rebuild_seconds", Help: "Time to rebuild one unit from its stored readings.", Buckets: prometheus.ExponentialBuckets(1e-4, 4, 8)}),
+	}
+	live := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "turbofan_live_units", Help: "Units with live state in memory."}, func() float64 { return float64(units()) })
+	if reg == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{m.info, m.swaps, m.failures, m.rebuilds, m.rebuild, live} {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}

@@ -1,0 +1,306 @@
+// Package retrain turns what production has taught into a challenger, judges it beside the champion on the same units,
+// and promotes it where it is better. One job runs at a time and survives a restart.
+package retrain
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"turbofan"
+	"turbofan/model"
+)
+
+// Config is what the service is told.
+type Config struct {
+	ModelName  string
+	Alias      string
+	Experiment string
+	// WorkDir holds challengers while they are made, and the champion while it is judged. It belongs to this service.
+	WorkDir string
+	Model   model.Config
+	// MinNewUnits is the least number of units with a known end that the champion has not learned from; with fewer a
+	// job is refused, unless it is forced.
+	MinNewUnits int
+	Gate        Gate
+}
+
+// Gate is the rule by which a challenger becomes champion. RMSEs are over all readings of units that neither model was
+// trained on, truth clipped at the label cap.
+type Gate struct {
+	// MaxRatio bounds the challenger's RMSE over all units as a multiple of the champion's: the plan's 1.1.
+	MaxRatio float64
+	// MinBetter is the least share of bootstrap resamples in which the challenger is better on new units.
+	MinBetter float64
+	// Margin bounds the challenger's RMSE on units the champion knows, as a multiple of the champion's.
+	Margin float64
+}
+
+// DefaultConfig returns a service that trains boosting from sixteen new units on.
+func DefaultConfig() Config {
+	return Config{ModelName: "rul", Alias: turbofan.ChampionAlias, Experiment: "rul", Model: model.DefaultConfig(model.Boosting),
+		MinNewUnits: 16, Gate: Gate{MaxRatio: 1.1, MinBetter: 0.9, Margin: 1.05}}
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.ModelName == "" || c.Alias == "":
+		return turbofan.Invalid("retrain.model_name", "and alias must be given")
+	case c.Experiment == "":
+		return turbofan.Invalid("retrain.experiment", "is missing")
+	case c.WorkDir == "":
+		return turbofan.Invalid("retrain.work_dir", "is missing")
+	case c.MinNewUnits < 1:
+		return turbofan.Invalid("retrain.min_new_units", "must be at least 1")
+	case c.Gate.MaxRatio <= 0 || c.Gate.Margin <= 0:
+		return turbofan.Invalid("retrain.gate", "max_ratio and margin must be above 0")
+	case c.Gate.MinBetter < 0 || c.Gate.MinBetter > 1:
+		return turbofan.Invalid("retrain.gate.min_better", "must be from 0 to 1")
+	}
+	return c.Model.Validate()
+}
+
+// Stores are what a job reads and writes.
+type Stores struct {
+	Readings turbofan.ReadingStore
+	Outcomes turbofan.OutcomeStore
+	Jobs     turbofan.JobStore
+}
+
+// Baseline returns the training data that every model learns from, beside production's. Nil units mean that there is
+// none: production data alone must do.
+type Baseline func(ctx context.Context) (model.Data, error)
+
+// Service implements turbofan.RetrainingService.
+type Service struct {
+	cfg      Config
+	registry turbofan.Registry
+	tracking turbofan.Tracking
+	stores   Stores
+	baseline Baseline
+	log      *slog.Logger
+	metrics  metrics
+	wake     chan struct{}
+
+	mu      sync.Mutex
+	running string             // id of the job that runs here
+	cancel  context.CancelFunc // of that job
+}
+
+var _ turbofan.RetrainingService = (*Service)(nil)
+
+// New returns a service; its jobs are worked on by Run.
+func New(cfg Config, registry turbofan.Registry, tracking turbofan.Tracking, stores Stores, baseline Baseline, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(cfg.WorkDir, 0o755); err != nil {
+		return nil, fmt.Errorf("open retraining service: %w", err)
+	}
+	m, err := newMetrics(reg)
+	if err != nil {
+		return nil, fmt.Errorf("open retraining service: %w", err)
+	}
+	return &Service{cfg: cfg, registry: registry, tracking: tracking, stores: stores, baseline: baseline, log: log, metrics: m, wake: make(chan struct{}, 1)}, nil
+}
+
+// Submit creates a job; EConflict, naming it, when one is active.
+func (s *Service) Submit(ctx context.Context, req turbofan.RetrainRequest) (turbofan.Job, error) {
+	const maxReason = 2000
+	if len(req.Reason) > maxReason {
+		return turbofan.Job{}, turbofan.Invalid("reason", "has %d bytes, more than the %d allowed", len(req.Reason), maxReason)
+	}
+	j := turbofan.Job{ID: newID(), Status: turbofan.JobPending, Reason: req.Reason, Trigger: req.Trigger, Force: req.Force, CreatedAt: time.Now().UTC()}
+	if j.Trigger == "" {
+		j.Trigger = "manual"
+	}
+	if j.Reason == "" {
+		j.Reason = j.Trigger
+	}
+	if err := s.stores.Jobs.CreateJob(ctx, j); err != nil {
+		return turbofan.Job{}, err
+	}
+	s.log.Info("retraining submitted", "job", j.ID, "trigger", j.Trigger, "reason", j.Reason)
+	s.poke()
+	return j, nil
+}
+
+func (s *Service) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Job returns one job.
+func (s *Service) Job(ctx context.Context, id string) (turbofan.Job, error) {
+	return s.stores.Jobs.Job(ctx, id)
+}
+
+// Jobs returns the newest jobs, newest first.
+func (s *Service) Jobs(ctx context.Context, limit int) ([]turbofan.Job, error) {
+	return s.stores.Jobs.Jobs(ctx, limit)
+}
+
+// Cancel stops a job that waits or runs. A running one stops at its next step and leaves nothing behind.
+func (s *Service) Cancel(ctx context.Context, id string) (turbofan.Job, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j, err := s.stores.Jobs.Job(ctx, id)
+	if err != nil {
+		return turbofan.Job{}, err
+	}
+	if !j.Status.Active() {
+		return j, turbofan.Errorf(turbofan.EConflict, "job %s has ended: %s", id, j.Status)
+	}
+	j.Status, j.EndedAt, j.Error = turbofan.JobCancelled, time.Now().UTC(), "cancelled on request"
+	if err := s.stores.Jobs.UpdateJob(ctx, j); err != nil {
+		return turbofan.Job{}, err
+	}
+	if s.running == id {
+		s.cancel()
+	}
+	return j, nil
+}
+
+// Run works on jobs until ctx ends, first on one that a stopped process left unfinished, from its beginning. A job that
+// runs when ctx ends goes back to pending, so that the next process takes it up.
+func (s *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Second) // another process may have submitted
+	defer tick.Stop()
+	for {
+		if err := s.work(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("retraining", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// work runs the active job, if there is one.
+func (s *Service) work(ctx context.Context) error {
+	jobs, err := s.stores.Jobs.Jobs(ctx, 20)
+	if err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if j.Status.Active() {
+			return s.runJob(ctx, j)
+		}
+	}
+	return nil
+}
+
+func (s *Service) runJob(ctx context.Context, j turbofan.Job) error {
+	jobCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.start(ctx, &j, cancel); err != nil || !j.Status.Active() {
+		return err
+	}
+	defer s.stop()
+	result, err := s.train(jobCtx, &j)
+	if ctx.Err() != nil { // the process ends, not the job
+		j.Status, j.Stage, j.Progress = turbofan.JobPending, "", 0
+		return s.stores.Jobs.UpdateJob(context.WithoutCancel(ctx), j)
+	}
+	if jobCtx.Err() != nil {
+		s.metrics.jobs.WithLabelValues(string(turbofan.JobCancelled)).Inc()
+		s.log.Info("retraining cancelled", "job", j.ID)
+		return nil
+	}
+	j.EndedAt = time.Now().UTC()
+	s.conclude(&j, result, err)
+	return s.stores.Jobs.UpdateJob(ctx, j)
+}
+
+func (s *Service) start(ctx context.Context, j *turbofan.Job, cancel context.CancelFunc) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fresh, err := s.stores.Jobs.Job(ctx, j.ID)
+	if err != nil {
+		return err
+	}
+	*j = fresh
+	if !j.Status.Active() {
+		return nil
+	}
+	j.Status, j.StartedAt, j.Progress = turbofan.JobInProgress, time.Now().UTC(), 0
+	s.running, s.cancel = j.ID, cancel
+	return s.stores.Jobs.UpdateJob(ctx, *j)
+}
+
+func (s *Service) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running, s.cancel = "", nil
+}
+
+func (s *Service) conclude(j *turbofan.Job, result *turbofan.RetrainResult, err error) {
+	switch {
+	case err == nil:
+		j.Status, j.Result, j.Progress, j.Stage = turbofan.JobSuccess, result, 1, "done"
+		j.Result.Seconds = j.EndedAt.Sub(j.StartedAt).Seconds()
+		s.log.Info("retraining done", "job", j.ID, "version", result.ModelVersion, "promoted", result.Promoted, "because", result.Because, "seconds", j.Result.Seconds)
+	case turbofan.ErrorCode(err) == turbofan.EInsufficient:
+		j.Status, j.Error = turbofan.JobRefused, turbofan.ErrorMessage(err)
+		s.log.Info("retraining refused", "job", j.ID, "because", j.Error)
+	default:
+		j.Status, j.Error = turbofan.JobFailure, turbofan.ErrorMessage(err)
+		s.log.Error("retraining failed", "job", j.ID, "error", err)
+	}
+	s.metrics.jobs.WithLabelValues(string(j.Status)).Inc()
+	if result != nil && result.Promoted {
+		s.metrics.promotions.Inc()
+	}
+	s.metrics.seconds.Observe(j.EndedAt.Sub(j.StartedAt).Seconds())
+}
+
+// report saves how far the job is. A job that was cancelled meanwhile keeps that state.
+func (s *Service) report(ctx context.Context, j *turbofan.Job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	if err := s.stores.Jobs.UpdateJob(ctx, *j); err != nil && ctx.Err() == nil {
+		s.log.Warn("save job progress", "job", j.ID, "error", err)
+	}
+}
+
+func newID() string {
+	var b [8]byte
+	rand.Read(b[:]) // never fails, see crypto/rand
+	return hex.EncodeToString(b[:])
+}
+
+type metrics struct {
+	jobs       *prometheus.CounterVec
+	promotions prometheus.Counter
+	seconds    prometheus.Histogram
+	champion   *prometheus.GaugeVec
+}
+
+func newMetrics(reg prometheus.Registerer) (metrics, error) {
+	m := metrics{
+		jobs:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "turbofan_retraining_jobs_total", Help: "Retraining jobs that ended, by how."}, []string{"status"}),
+		promotions: prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_promotions_total", Help: "Challengers that became champion."}),
+		seconds:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "turbofan_retraining_seconds", Help: "Time from the start to the end of a retraining job.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
+		champion:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "turbofan_gate_rmse", Help: "RMSE at the last gate, in cycles, of champion and challenger by group of units."}, []string{"model", "group"}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	return m, errors.Join(reg.Register(m.jobs), reg.Register(m.promotions), reg.Register(m.seconds), reg.Register(m.champion))
+}

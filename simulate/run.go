@@ -1,0 +1,168 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"turbofan"
+)
+
+// Event is one reading that was sent.
+type Event struct {
+	Tick    int
+	Quarter int
+	UnitID  string
+	Cycle   int
+	// ActualRUL is the truth, NaN where the unit's end is not known.
+	ActualRUL  float64
+	Prediction turbofan.Prediction
+	Latency    time.Duration
+	Err        error
+}
+
+// Hooks let the caller watch and slow the stream. Every field may be nil.
+type Hooks struct {
+	// Tick runs before each tick, in one goroutine; an error ends the stream. It may wait, to keep a pace.
+	Tick func(ctx context.Context, tick int) error
+	// Sent is told of each reading, from several goroutines, in order of cycle for each unit.
+	Sent func(Event)
+	// Outcome is told of each outcome sent.
+	Outcome func(o turbofan.Outcome, err error)
+}
+
+// Runner sends a plan to a deployment.
+type Runner struct {
+	Plan        *Plan
+	Predictions turbofan.PredictionService
+	Feedback    turbofan.FeedbackService
+	// Workers is how many requests are under way at once; at least 1.
+	Workers int
+	// FromTick resumes a stream that was stopped: everything before this tick was sent. A unit's newest reading may be
+	// sent twice; the API answers it the same.
+	FromTick int
+	Hooks    Hooks
+}
+
+// Run streams until the plan or ctx ends. A request that fails is reported to Hooks.Sent and the stream goes on: a
+// plant does not stop because a server does. It returns the first tick that was not sent whole.
+func (r *Runner) Run(ctx context.Context) (int, error) {
+	active := make([]*flight, 0, r.Plan.cfg.Fleet)
+	var ended []*flight // waiting for their outcome
+	next := 0
+	for tick := 0; tick < r.Plan.Ticks; tick++ {
+		for next < len(r.Plan.flights) && r.Plan.flights[next].start <= tick {
+			active = append(active, &r.Plan.flights[next])
+			next++
+		}
+		if tick >= r.FromTick {
+			if r.Hooks.Tick != nil {
+				if err := r.Hooks.Tick(ctx, tick); err != nil {
+					return tick, err
+				}
+			}
+			if err := ctx.Err(); err != nil {
+				return tick, err
+			}
+			r.sendReadings(ctx, tick, active)
+			if ctx.Err() != nil {
+				return tick, ctx.Err()
+			}
+		}
+		active, ended = r.land(tick, active, ended)
+		var err error
+		if ended, err = r.sendOutcomes(ctx, tick, ended); err != nil {
+			return tick, err
+		}
+	}
+	return r.Plan.Ticks, nil
+}
+
+// at returns the index of the reading that f sends in tick, or -1.
+func (r *Runner) at(f *flight, tick int) int {
+	i := (tick - f.start) * r.Plan.cfg.Sample
+	if i < 0 || i >= len(f.history.Readings) {
+		return -1
+	}
+	return i
+}
+
+func (r *Runner) sendReadings(ctx context.Context, tick int, active []*flight) {
+	work := make(chan *flight)
+	var wg sync.WaitGroup
+	for range min(max(r.Workers, 1), max(len(active), 1)) {
+		wg.Go(func() {
+			for f := range work {
+				r.send(ctx, tick, f)
+			}
+		})
+	}
+	for _, f := range active {
+		work <- f
+	}
+	close(work)
+	wg.Wait()
+}
+
+func (r *Runner) send(ctx context.Context, tick int, f *flight) {
+	i := r.at(f, tick)
+	if i < 0 || ctx.Err() != nil {
+		return
+	}
+	reading := f.history.Readings[i]
+	reading.UnitID = f.id
+	rul, _ := f.history.RUL(i)
+	began := time.Now()
+	ps, err := r.Predictions.Predict(ctx, turbofan.PredictRequest{Readings: []turbofan.Reading{reading}})
+	e := Event{Tick: tick, Quarter: f.quarter, UnitID: f.id, Cycle: reading.Cycle, ActualRUL: rul, Latency: time.Since(began), Err: err}
+	if err == nil && len(ps) != 1 {
+		e.Err = fmt.Errorf("predict unit %s cycle %d: %d answers for one reading", f.id, reading.Cycle, len(ps))
+	}
+	if e.Err == nil {
+		e.Prediction = ps[0]
+	}
+	if r.Hooks.Sent != nil && (err == nil || ctx.Err() == nil) {
+		r.Hooks.Sent(e)
+	}
+}
+
+// land takes units whose last reading was sent out of service.
+func (r *Runner) land(tick int, active, ended []*flight) (flying, landed []*flight) {
+	flying = active[:0]
+	for _, f := range active {
+		if r.at(f, tick+1) >= 0 {
+			flying = append(flying, f)
+		} else if f.history.FailedAtCycle > 0 && !f.silent {
+			ended = append(ended, f)
+		}
+	}
+	return flying, ended
+}
+
+// sendOutcomes tells the ends that are known by now, in one call.
+func (r *Runner) sendOutcomes(ctx context.Context, tick int, ended []*flight) ([]*flight, error) {
+	var due []turbofan.Outcome
+	waiting := ended[:0]
+	for _, f := range ended {
+		if r.Plan.outcomeTick(f) > tick {
+			waiting = append(waiting, f)
+			continue
+		}
+		end := f.history.FailedAtCycle
+		due = append(due, turbofan.Outcome{Key: "failure-" + f.id, UnitID: f.id, FailedAtCycle: &end, Event: "failure"})
+	}
+	if len(due) == 0 || tick < r.FromTick {
+		return waiting, nil
+	}
+	_, err := r.Feedback.Record(ctx, due)
+	if ctx.Err() != nil {
+		return waiting, ctx.Err()
+	}
+	if r.Hooks.Outcome != nil {
+		for _, o := range due {
+			r.Hooks.Outcome(o, err)
+		}
+	}
+	return waiting, nil
+}
