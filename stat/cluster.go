@@ -10,9 +10,10 @@ func clusters(unit []int) (units int, rowsPerUnit float64) {
 	for _, u := range unit {
 		count[u]++
 	}
+	// Squares of whole numbers add up exactly, so the order of the map does not matter.
 	var pairs float64
-	for _, u := range unit {
-		pairs += count[u]
+	for _, n := range count {
+		pairs += n * n
 	}
 	return len(count), pairs / float64(len(unit))
 }

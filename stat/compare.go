@@ -16,7 +16,7 @@ import (
 
 // MaxCompareRows bounds the current rows that Compare sorts for KS and Wasserstein.
 // PSI, means and counts use every row.
-const MaxCompareRows = 1 << 16
+const MaxCompareRows = 1 << 15
 
 // Alpha is the probability with which PSI passes Scores.PSIThreshold under no drift.
 const Alpha = 0.05

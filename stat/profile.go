@@ -102,6 +102,9 @@ func checkProfile(names []string, values [][]float64, age, unit []int, bins int,
 	if len(ageEdges) > 0 && age == nil {
 		return fmt.Errorf("age is missing, needed for %d age edges", len(ageEdges))
 	}
+	if len(ageEdges) >= math.MaxUint16 {
+		return fmt.Errorf("age edges are %d, must be below %d", len(ageEdges), math.MaxUint16)
+	}
 	for i := 1; i < len(ageEdges); i++ {
 		if ageEdges[i] <= ageEdges[i-1] {
 			return fmt.Errorf("age edges must ascend, %d follows %d", ageEdges[i], ageEdges[i-1])
