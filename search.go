@@ -27,6 +27,8 @@ const (
 	OpILike        SearchOp = "ILIKE" // does not
 	OpIn           SearchOp = "IN"
 	OpNotIn        SearchOp = "NOT IN"
+	OpIsNull       SearchOp = "IS NULL" // parameters and tags: there is none of that key
+	OpIsNotNull    SearchOp = "IS NOT NULL"
 )
 
 // SearchTerm is one condition. Which of Text, Number and List holds the value follows from the entity and the operator:

@@ -97,6 +97,14 @@ func (s *searchSQL) addTerm(t turbofan.SearchTerm) error {
 			return nil
 		}
 	}
+	if t.Op == turbofan.OpIsNull || t.Op == turbofan.OpIsNotNull {
+		not := ""
+		if t.Op == turbofan.OpIsNull {
+			not = "NOT "
+		}
+		s.and(fmt.Sprintf("%sEXISTS (SELECT 1 FROM %s o WHERE %s AND o.key = ?)", not, owned.name, owned.on), t.Key)
+		return nil
+	}
 	cond, args, err := compare("o.value", t.Entity == turbofan.EntityMetric, t)
 	if err != nil {
 		return err

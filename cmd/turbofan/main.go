@@ -75,6 +75,7 @@ watches whether it is still right, and retrains and redeploys itself when it is 
 		return &usageError{err: err, hint: cmd.CommandPath() + " --help"}
 	})
 	root.AddCommand(newVersionCommand())
+	root.AddCommand(newRegistryCommand())
 	root.AddCommand(newDataCommand())
 	return root
 }

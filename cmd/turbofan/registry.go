@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"turbofan/mlflow"
+	"turbofan/registry"
+	"turbofan/sqlstore"
+)
+
+// registryOptions are the flags of the registry command.
+type registryOptions struct {
+	host, db, artifactRoot, defaultArtifactRoot string
+	port                                        int
+	allowedHosts                                []string
+}
+
+func newRegistryCommand() *cobra.Command {
+	var o registryOptions
+	cmd := &cobra.Command{
+		Use:   "registry",
+		Short: "Serve experiments, runs and models to MLflow clients",
+		Long: `Serve the embedded registry over MLflow's REST API, alone.
+
+Any MLflow client can then use it:
+
+    export MLFLOW_TRACKING_URI=http://127.0.0.1:5001
+
+Files go through the server into --artifact-root. With --artifact-root as a file: URI, or with
+--default-artifact-root, clients that share the disk read and write them by themselves.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.port < 0 || o.port > 65535 {
+				return usagef(cmd, "--port must be from 0 to 65535, not %d", o.port)
+			}
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			return runRegistry(cmd.Context(), o, log)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
+	f.IntVar(&o.port, "port", 5001, "port to listen on; 0 takes a free one")
+	f.StringVar(&o.db, "db", filepath.Join("turbofan-data", "registry.db"), "database file")
+	f.StringVar(&o.artifactRoot, "artifact-root", filepath.Join("turbofan-data", "artifacts"), "folder of the files, or its file: URI")
+	f.StringVar(&o.defaultArtifactRoot, "default-artifact-root", "", "URI below which clients see the files of new experiments (default mlflow-artifacts:/)")
+	f.StringSliceVar(&o.allowedHosts, "allowed-hosts", nil, "further public names by which clients may call the server; * allows any")
+	return cmd
+}
+
+// runRegistry serves until ctx ends, then lets requests finish.
+func runRegistry(ctx context.Context, o registryOptions, log *slog.Logger) (err error) {
+	if err := os.MkdirAll(filepath.Dir(o.db), 0o755); err != nil {
+		return fmt.Errorf("create folder of the registry database: %w", err)
+	}
+	store, err := sqlstore.OpenRegistry(ctx, o.db)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	reg, err := registry.Open(ctx, registry.Config{ArtifactRoot: o.artifactRoot, DefaultArtifactRoot: o.defaultArtifactRoot, Logger: log}, store)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, reg.Close()) }()
+	listener, err := net.Listen("tcp", net.JoinHostPort(o.host, strconv.Itoa(o.port)))
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	server := &http.Server{
+		Handler:           mlflow.NewHandler(reg, mlflow.HandlerConfig{Logger: log, AllowedHosts: o.allowedHosts}),
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	log.Info("registry is ready", "address", "http://"+listener.Addr().String(), "db", o.db, "artifacts", o.artifactRoot)
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Serve(listener) }()
+	select {
+	case err := <-stopped:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil {
+		return errors.Join(fmt.Errorf("stop: %w", err), server.Close())
+	}
+	return nil
+}

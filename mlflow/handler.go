@@ -1,0 +1,331 @@
+package mlflow
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"turbofan"
+)
+
+// HandlerConfig says how the server behaves; the zero value is a server for one machine or one private network.
+type HandlerConfig struct {
+	Logger *slog.Logger
+	// AllowedHosts are further names by which the server may be called, such as mlflow.example.com; "*" allows any.
+	// Addresses, single words and names of private networks always are: a page elsewhere cannot make a browser send
+	// those, and that is what the check is against.
+	AllowedHosts []string
+	// MaxBody bounds the JSON bodies in bytes, 32 MiB by default. Artifacts have no bound.
+	MaxBody int64
+}
+
+const defaultMaxBody = 32 << 20
+
+// serverVersion is the MLflow version whose REST surface this is. Clients read it to know what they may ask; below 3.4
+// they do not try to send traces by OpenTelemetry.
+const serverVersion = "3.3.2"
+
+// Handler answers MLflow's REST API.
+type Handler struct {
+	server turbofan.ModelServer
+	cfg    HandlerConfig
+	log    *slog.Logger
+	calls  map[string]call
+	cross  *http.CrossOriginProtection
+	answer sync.Pool
+}
+
+// call answers one request in JSON; what it wrote is dropped when it returns an error.
+type call func(h *Handler, q *request, w *answer) error
+
+// NewHandler returns MLflow's REST API 2.0 over server: tracking, model registry, logged models, the artifact proxy
+// and what the UI asks for, under /api and /ajax-api.
+func NewHandler(server turbofan.ModelServer, cfg HandlerConfig) *Handler {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = defaultMaxBody
+	}
+	return &Handler{server: server, cfg: cfg, log: cfg.Logger, calls: calls(), cross: http.NewCrossOriginProtection(),
+		answer: sync.Pool{New: func() any { return &answer{b: make([]byte, 0, 4096)} }}}
+}
+
+// calls is every JSON call by method and path below /api/2.0/mlflow/.
+func calls() map[string]call {
+	return map[string]call{
+		"POST experiments/create":                createExperiment,
+		"GET experiments/get":                    getExperiment,
+		"GET experiments/get-by-name":            getExperimentByName,
+		"GET experiments/search":                 searchExperiments,
+		"POST experiments/search":                searchExperiments,
+		"POST experiments/update":                updateExperiment,
+		"POST experiments/delete":                deleteExperiment,
+		"POST experiments/restore":               restoreExperiment,
+		"POST experiments/set-experiment-tag":    setExperimentTag,
+		"POST experiments/delete-experiment-tag": deleteExperimentTag,
+		"POST experiments/search-datasets":       searchDatasets,
+
+		"POST runs/create":        createRun,
+		"GET runs/get":            getRun,
+		"POST runs/update":        updateRun,
+		"POST runs/delete":        deleteRun,
+		"POST runs/restore":       restoreRun,
+		"POST runs/search":        searchRuns,
+		"POST runs/log-metric":    logMetric,
+		"POST runs/log-parameter": logParameter,
+		"POST runs/set-tag":       setTag,
+		"POST runs/delete-tag":    deleteTag,
+		"POST runs/log-batch":     logBatch,
+		"POST runs/log-inputs":    logInputs,
+		"POST runs/outputs":       logOutputs,
+		"POST runs/log-model":     logModel,
+
+		"GET metrics/get-history":               metricHistory,
+		"GET metrics/get-history-bulk":          metricHistoryBulk,
+		"GET metrics/get-history-bulk-interval": metricHistoryInterval,
+		"GET artifacts/list":                    listRunArtifacts,
+
+		"POST registered-models/create":              createModel,
+		"GET registered-models/get":                  getModel,
+		"PATCH registered-models/update":             updateModel,
+		"POST registered-models/rename":              renameModel,
+		"DELETE registered-models/delete":            deleteModel,
+		"GET registered-models/search":               searchModels,
+		"GET registered-models/get-latest-versions":  latestVersions,
+		"POST registered-models/get-latest-versions": latestVersions,
+		"POST registered-models/set-tag":             setModelTag,
+		"DELETE registered-models/delete-tag":        deleteModelTag,
+		"POST registered-models/alias":               setAlias,
+		"DELETE registered-models/alias":             deleteAlias,
+		"GET registered-models/alias":                getByAlias,
+
+		"POST model-versions/create":           createVersion,
+		"GET model-versions/get":               getVersion,
+		"PATCH model-versions/update":          updateVersion,
+		"POST model-versions/transition-stage": transitionStage,
+		"DELETE model-versions/delete":         deleteVersion,
+		"GET model-versions/search":            searchVersions,
+		"GET model-versions/get-download-uri":  downloadURI,
+		"POST model-versions/set-tag":          setVersionTag,
+		"DELETE model-versions/delete-tag":     deleteVersionTag,
+
+		"POST logged-models":                           createLoggedModel,
+		"POST logged-models/search":                    searchLoggedModels,
+		"GET logged-models/{id}":                       getLoggedModel,
+		"PATCH logged-models/{id}":                     finalizeLoggedModel,
+		"DELETE logged-models/{id}":                    deleteLoggedModel,
+		"PATCH logged-models/{id}/tags":                setLoggedModelTags,
+		"DELETE logged-models/{id}/tags/{key}":         deleteLoggedModelTag,
+		"POST logged-models/{id}/params":               logLoggedModelParams,
+		"GET logged-models/{id}/artifacts/directories": listLoggedModelArtifacts,
+		"GET server-info":                              serverInfo,
+		"POST traces/search":                           noTraces,
+		"POST datasets/search":                         noDatasets,
+	}
+}
+
+// ServeHTTP implements http.Handler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	head := w.Header()
+	head.Set("X-Content-Type-Options", "nosniff")
+	head.Set("X-Frame-Options", "SAMEORIGIN")
+	path := "/" + strings.TrimLeft(r.URL.Path, "/")
+	switch path {
+	case "/health":
+		writeText(w, "OK")
+		return
+	case "/version":
+		writeText(w, serverVersion)
+		return
+	}
+	if !h.allowedHost(r.Host) {
+		http.Error(w, "Invalid Host header - possible DNS rebinding attack detected", http.StatusForbidden)
+		return
+	}
+	if err := h.cross.Check(r); err != nil {
+		http.Error(w, "Cross-origin request blocked", http.StatusForbidden)
+		return
+	}
+	if h.serveFiles(w, r, path) {
+		return
+	}
+	if path == "/graphql" && r.Method == http.MethodPost {
+		h.serveJSON(w, r, graphQL, "")
+		return
+	}
+	rest, ok := apiPath(path)
+	if !ok {
+		h.notFound(w, r)
+		return
+	}
+	if c, ok := h.calls[r.Method+" "+rest]; ok {
+		h.serveJSON(w, r, c, "")
+		return
+	}
+	if c, tail, ok := h.loggedModelCall(r.Method, rest); ok {
+		h.serveJSON(w, r, c, tail)
+		return
+	}
+	h.notFound(w, r)
+}
+
+// apiPath cuts /api/2.0/mlflow/ and its relatives off a path.
+func apiPath(path string) (string, bool) {
+	for _, prefix := range [...]string{"/api/2.0/mlflow/", "/ajax-api/2.0/mlflow/", "/api/3.0/mlflow/", "/ajax-api/3.0/mlflow/",
+		"/api/2.0/preview/mlflow/", "/ajax-api/2.0/preview/mlflow/"} {
+		if rest, ok := strings.CutPrefix(path, prefix); ok {
+			return rest, true
+		}
+	}
+	return "", false
+}
+
+// loggedModelCall finds the calls that carry an identifier in their path. The tail is "id" or "id/key".
+func (h *Handler) loggedModelCall(method, rest string) (call, string, bool) {
+	after, ok := strings.CutPrefix(rest, "logged-models/")
+	if !ok {
+		return nil, "", false
+	}
+	id, sub, deeper := strings.Cut(after, "/")
+	pattern, tail := "logged-models/{id}", id
+	if deeper {
+		if key, ok := strings.CutPrefix(sub, "tags/"); ok {
+			pattern, tail = pattern+"/tags/{key}", id+"/"+key
+		} else {
+			pattern += "/" + sub
+		}
+	}
+	c, ok := h.calls[method+" "+pattern]
+	return c, tail, ok && id != ""
+}
+
+func (h *Handler) notFound(w http.ResponseWriter, r *http.Request) {
+	writeErrorCode(w, http.StatusNotFound, "ENDPOINT_NOT_FOUND", "No such endpoint: "+r.Method+" "+r.URL.Path)
+}
+
+func writeText(w http.ResponseWriter, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte(text)) // a client that has gone needs no answer
+}
+
+// serveJSON runs one call.
+func (h *Handler) serveJSON(w http.ResponseWriter, r *http.Request, c call, tail string) {
+	q, err := readRequest(w, r, h.cfg.MaxBody)
+	if err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	q.tail = tail
+	a := h.answer.Get().(*answer)
+	defer h.release(a)
+	a.b = append(a.b[:0], '{')
+	if err := c(h, q, a); err != nil {
+		h.fail(w, r, err)
+		return
+	}
+	a.b = append(a.b, '}')
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(a.b) // a client that has gone needs no answer
+}
+
+// release gives a buffer back, unless one large page would stay with the server for good.
+func (h *Handler) release(a *answer) {
+	if cap(a.b) <= 1<<20 {
+		h.answer.Put(a)
+	}
+}
+
+// fail answers an error in MLflow's words.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	code, status := mlflowCode(err)
+	message := turbofan.ErrorMessage(err)
+	if code == "INTERNAL_ERROR" {
+		if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+			return // the client has gone
+		}
+		h.log.Error("MLflow request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	writeErrorCode(w, status, code, message)
+}
+
+func writeErrorCode(w http.ResponseWriter, status int, code, message string) {
+	a := answer{b: []byte{'{'}}
+	a.text("error_code", code)
+	a.text("message", message)
+	a.b = append(a.b, '}')
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(a.b) // a client that has gone needs no answer
+}
+
+// mlflowCode is the error code of MLflow, and the status that goes with it, for ours.
+func mlflowCode(err error) (string, int) {
+	switch turbofan.ErrorCode(err) {
+	case turbofan.EInvalid, turbofan.EInsufficient:
+		return "INVALID_PARAMETER_VALUE", http.StatusBadRequest
+	case turbofan.ENotFound:
+		return "RESOURCE_DOES_NOT_EXIST", http.StatusNotFound
+	case turbofan.EConflict:
+		return "RESOURCE_ALREADY_EXISTS", http.StatusBadRequest
+	case turbofan.ETooLarge:
+		return "INVALID_PARAMETER_VALUE", http.StatusBadRequest
+	case turbofan.EUnauthorized:
+		return "UNAUTHENTICATED", http.StatusUnauthorized
+	case turbofan.EExhausted:
+		return "RESOURCE_EXHAUSTED", http.StatusTooManyRequests
+	case turbofan.EUnavailable:
+		return "TEMPORARILY_UNAVAILABLE", http.StatusServiceUnavailable
+	case turbofan.ETimeout:
+		return "DEADLINE_EXCEEDED", http.StatusGatewayTimeout
+	}
+	return "INTERNAL_ERROR", http.StatusInternalServerError
+}
+
+// allowedHost refuses public names nobody allowed: a page could point its own name at this address and speak to the
+// server as if it were that page's.
+func (h *Handler) allowedHost(hostport string) bool {
+	host := hostport
+	if name, _, err := net.SplitHostPort(hostport); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.Trim(strings.TrimSuffix(host, "."), "[]"))
+	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
+		return true
+	}
+	for _, suffix := range [...]string{".localhost", ".local", ".internal", ".svc", ".svc.cluster.local", ".test"} {
+		if strings.HasSuffix(host, suffix) {
+			return true
+		}
+	}
+	for _, allowed := range h.cfg.AllowedHosts {
+		if allowed == "*" || strings.EqualFold(allowed, host) {
+			return true
+		}
+	}
+	return false
+}
+
+func serverInfo(_ *Handler, _ *request, w *answer) error {
+	w.text("store_type", "SqlStore")
+	w.boolean("workspaces_enabled", false)
+	w.boolean("trace_archival_enabled", false)
+	w.boolean("multipart_uploads_enabled", false)
+	w.boolean("multipart_downloads_enabled", false)
+	return nil
+}
+
+// noTraces and noDatasets answer what newer UIs ask of features that are not here.
+func noTraces(_ *Handler, _ *request, w *answer) error {
+	w.list("traces", func() {})
+	return nil
+}
+
+func noDatasets(_ *Handler, _ *request, w *answer) error {
+	w.list("datasets", func() {})
+	return nil
+}
