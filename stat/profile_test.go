@@ -91,7 +91,7 @@ func TestCompareWithoutBandsEqualsPlainStatistics(t *testing.T) {
 func TestSketchedDistancesAreClose(t *testing.T) {
 	values, age, unit := fleet(5, 30000, 200)
 	p := build(t, values, age, unit, []int{50, 100, 150})
-	current, currentAge, _ := fleet(6, 200000, 200)
+	current, currentAge, _ := fleet(6, 80000, 200)
 	for i := range current[0] {
 		current[0][i] += 0.4
 	}

@@ -21,8 +21,8 @@ func TestPSIFollowsChiSquaredLawUnderNoDrift(t *testing.T) {
 	for _, c := range []struct {
 		bins, ref, cur int
 		smoothing      float64
-	}{{10, 4000, 1000, 0}, {10, 4000, 1000, stat.Smoothing}, {5, 800, 800, stat.Smoothing}, {20, 6000, 3000, 0}} {
-		const runs = 1000
+	}{{10, 1500, 500, 0}, {10, 1500, 500, stat.Smoothing}, {5, 400, 400, stat.Smoothing}, {20, 3000, 1500, 0}} {
+		const runs = 800
 		threshold := stat.PSIThreshold(c.bins, float64(c.ref), float64(c.cur), 0.05)
 		alarms := 0
 		for range runs {
