@@ -45,9 +45,12 @@ func LoadCMAPSS(dir, subset string) (train, test *Set, err error) {
 	if err := test.ApplyTruth(truth, name); err != nil {
 		return nil, nil, err
 	}
-	test.Digest = digest([]byte(test.Digest + "\n" + digest(data) + "\n"))
+	test.Digest = truthDigest(test.Digest, digest(data))
 	return train, test, nil
 }
+
+// truthDigest combines the digests of a test file and its truth file.
+func truthDigest(test, truth string) string { return digest([]byte(test + "\n" + truth + "\n")) }
 
 // checkSubset keeps a subset name from leaving the directory or naming nothing.
 func checkSubset(subset string) error {
