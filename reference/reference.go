@@ -17,6 +17,9 @@ import (
 // FileName is the name of the reference in a model's artifact directory.
 const FileName = "reference.json"
 
+// PredictionChannel is the name of the channel of Reference.Prediction.
+const PredictionChannel = "rul_prediction"
+
 // maxSize bounds a reference file; one of C-MAPSS has about 300 KiB.
 const maxSize = 64 << 20
 
@@ -27,6 +30,8 @@ type Reference struct {
 	// Keep lists the sensors in Profile.Channels, by index into the schema.
 	Keep    []int         `json:"keep"`
 	Profile *stat.Profile `json:"profile"`
+	// Prediction is the distribution of cross-validated predictions over the same ages; nil where it was not kept.
+	Prediction *stat.Profile `json:"prediction,omitempty"`
 	// RMSE is the cross-validated error of the model that this reference belongs to, in cycles, clipped at Cap.
 	RMSE float64 `json:"rmse"`
 	Cap  float64 `json:"cap"`
@@ -79,6 +84,17 @@ func Build(cfg Config, schema turbofan.Schema, n *condition.Normalizer, keep []i
 	return &Reference{Schema: schema, Normalizer: n, Keep: keep, Profile: p, RMSE: math.NaN()}, nil
 }
 
+// SetPredictions keeps the distribution of predictions that the model made of units it did not learn from, with the age
+// in cycles and the number of the unit of each.
+func (r *Reference) SetPredictions(rul []float64, age, unit []int) error {
+	p, err := stat.BuildProfile([]string{PredictionChannel}, [][]float64{rul}, age, unit, len(r.Profile.Channels[0].Edges)+1, r.Profile.AgeEdges)
+	if err != nil {
+		return fmt.Errorf("keep predictions in reference: %w", err)
+	}
+	r.Prediction = p
+	return nil
+}
+
 // Read returns the reference in a model's artifact directory, checked.
 func Read(path string) (*Reference, error) {
 	f, err := os.Open(path)
@@ -116,6 +132,17 @@ func (r *Reference) Validate() error {
 	}
 	if err := r.Profile.Validate(); err != nil {
 		return turbofan.Invalid("reference.profile", "%s", err.Error())
+	}
+	if r.Prediction != nil {
+		if err := r.Prediction.Validate(); err != nil {
+			return turbofan.Invalid("reference.prediction", "%s", err.Error())
+		}
+		if len(r.Prediction.Channels) != 1 {
+			return turbofan.Invalid("reference.prediction", "has %d channels, must have one", len(r.Prediction.Channels))
+		}
+	}
+	if len(r.Keep) == 0 {
+		return turbofan.Invalid("reference.keep", "lists no sensor")
 	}
 	if len(r.Keep) != len(r.Profile.Channels) {
 		return turbofan.Invalid("reference.keep", "lists %d sensors for %d channels", len(r.Keep), len(r.Profile.Channels))

@@ -1,0 +1,262 @@
+package drift
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"turbofan"
+	"turbofan/condition"
+	"turbofan/reference"
+	"turbofan/stat"
+)
+
+// Window is what one check judges.
+type Window struct {
+	// Readings are in order of arrival, the newest last.
+	Readings []turbofan.StoredReading
+	// Unseen are the conditions learned since training; see Conditions.
+	Unseen []condition.Regime
+	// Scored are predictions of the reference's model whose truth is known; may be empty.
+	Scored []turbofan.ScoredPrediction
+	// Predictions are the answers of the reference's model to the readings; may be empty.
+	Predictions []turbofan.Prediction
+	// Drifting says that the last verdict was drift.
+	Drifting bool
+}
+
+// Judge compares a window with the reference and draws a verdict. The report has no identity, time or model: those
+// belong to the caller. The same arguments give the same report. An error means that the configuration breaks a rule or
+// that the reference does not fit together.
+func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport, error) {
+	if err := cfg.validateRule(); err != nil {
+		return turbofan.DriftReport{}, err
+	}
+	var report turbofan.DriftReport
+	if n := len(w.Readings); n > 0 {
+		report.FromSeq, report.ToSeq = w.Readings[0].Seq, w.Readings[n-1].Seq
+	}
+	rows := gather(ref, w, cfg)
+	report.Rows, report.Units, report.NewConditions = len(rows.age), len(rows.units), rows.conditions
+	report.Quality = quality(ref, w.Readings, rows)
+	liveError(&report, ref, w.Scored, cfg)
+	if err := comparePredictions(&report, ref, w.Predictions, cfg); err != nil {
+		return report, fmt.Errorf("judge drift: %w", err)
+	}
+	if report.Rows < cfg.MinRows || report.Units < cfg.MinUnits {
+		report.Verdict, report.Because = turbofan.InsufficientData, missing(&report, rows, cfg)
+		report.Threshold = cfg.Threshold
+		return report, nil
+	}
+	scores, err := ref.Profile.CompareUnits(rows.values, rows.age, rows.unit)
+	if err != nil {
+		return report, fmt.Errorf("judge drift: %w", err)
+	}
+	v := newBounds(cfg, rows, w.Drifting)
+	for i := range scores {
+		report.Channels = append(report.Channels, v.channel(&scores[i], deviation(ref.Profile, scores[i].Name)))
+	}
+	conclude(&report, cfg)
+	return report, nil
+}
+
+// rows are the readings of a window that can be judged, normalised by condition.
+type rows struct {
+	values      [][]float64 // [channel of the profile][row]
+	age, unit   []int
+	units       map[string]int // number of each unit
+	provisional int            // rows in conditions not fixed yet
+	foreign     int            // readings left out: their condition cannot be used yet
+	misfit      int            // readings left out: not as many values as the schema has
+	conditions  []turbofan.NewCondition
+}
+
+func gather(ref *reference.Reference, w Window, cfg Config) *rows {
+	places := newAtlas(cfg, ref.Normalizer, w.Unseen)
+	out := &rows{values: make([][]float64, len(ref.Keep)), units: map[string]int{}}
+	for i := range out.values {
+		out.values[i] = make([]float64, 0, len(w.Readings))
+	}
+	known, others := newCounts(len(places.known.Regimes)), newCounts(len(places.others.Regimes))
+	z := make([]float64, len(ref.Schema.Sensors))
+	for i := range w.Readings {
+		r := &w.Readings[i].Reading
+		if !fits(places.known, r) {
+			out.misfit++
+			continue
+		}
+		k := places.known.Find(r.Settings)
+		if k < 0 {
+			out.foreign++
+			if o := places.other(r.Settings); o >= 0 {
+				others.add(o, r.UnitID)
+			}
+			continue
+		}
+		if k >= places.base {
+			known.add(k, r.UnitID)
+			if !places.known.Regimes[k].Commissioned {
+				out.provisional++
+			}
+		}
+		places.known.Regimes[k].Z(r.Sensors, z)
+		for j, sensor := range ref.Keep {
+			out.values[j] = append(out.values[j], z[sensor])
+		}
+		number, seen := out.units[r.UnitID]
+		if !seen {
+			number = len(out.units)
+			out.units[r.UnitID] = number
+		}
+		out.age, out.unit = append(out.age, r.Cycle), append(out.unit, number)
+	}
+	out.conditions = append(known.describe(places.known.Regimes, true), others.describe(places.others.Regimes, false)...)
+	return out
+}
+
+// counts counts rows and units by condition.
+type counts struct {
+	rows  []int
+	units []map[string]struct{}
+}
+
+func newCounts(n int) *counts { return &counts{make([]int, n), make([]map[string]struct{}, n)} }
+
+func (c *counts) add(k int, unit string) {
+	for k >= len(c.rows) {
+		c.rows, c.units = append(c.rows, 0), append(c.units, nil)
+	}
+	if c.units[k] == nil {
+		c.units[k] = map[string]struct{}{}
+	}
+	c.rows[k]++
+	c.units[k][unit] = struct{}{}
+}
+
+func (c *counts) describe(regimes []condition.Regime, commissioned bool) []turbofan.NewCondition {
+	var out []turbofan.NewCondition
+	for k, n := range c.rows {
+		if n > 0 {
+			out = append(out, turbofan.NewCondition{Settings: slices.Clone(regimes[k].Center), Rows: n, Units: len(c.units[k]), Commissioned: commissioned})
+		}
+	}
+	return out
+}
+
+// missing says what a window lacks to be judged.
+func missing(report *turbofan.DriftReport, r *rows, cfg Config) string {
+	var short []string
+	if report.Rows < cfg.MinRows {
+		short = append(short, fmt.Sprintf("%d of %d rows", report.Rows, cfg.MinRows))
+	}
+	if report.Units < cfg.MinUnits {
+		short = append(short, fmt.Sprintf("%d of %d units", report.Units, cfg.MinUnits))
+	}
+	why := "only " + strings.Join(short, " and ")
+	if r.foreign > 0 {
+		why += fmt.Sprintf("; %d rows left out, their operating condition is not commissioned yet (it takes %d new units)", r.foreign, cfg.ProvisionalUnits)
+	}
+	if r.misfit > 0 {
+		why += fmt.Sprintf("; %d rows left out, they do not fit the model's schema", r.misfit)
+	}
+	return why
+}
+
+// bounds are the thresholds of one window.
+type bounds struct {
+	threshold float64 // for PSI less what chance gives
+}
+
+func newBounds(cfg Config, r *rows, drifting bool) bounds {
+	t := cfg.Threshold
+	if n := len(r.age); n > 0 {
+		t *= 1 + cfg.Caution*float64(r.provisional)/float64(n)
+	}
+	if drifting {
+		t *= 1 - cfg.Hysteresis
+	}
+	return bounds{threshold: t}
+}
+
+// channel gives the scores of one channel their threshold: what the configuration says, beyond the PSI that as many
+// rows give by chance, and never less than chance gives in one of twenty windows.
+func (b bounds) channel(s *stat.Scores, deviation float64) turbofan.ChannelDrift {
+	d := turbofan.ChannelDrift{
+		Channel: s.Name, PSI: s.PSI, Threshold: max(b.threshold+s.PSI-s.PSIExcess, s.PSIThreshold),
+		KS: s.KS, KSPValue: s.KSP, Wasserstein: s.Wasserstein, MeanShift: s.MeanShift,
+	}
+	if deviation > 0 {
+		d.Wasserstein /= deviation
+	}
+	d.Drifted = d.PSI > d.Threshold
+	return d
+}
+
+// deviation is the reference's standard deviation of a channel.
+func deviation(p *stat.Profile, name string) float64 {
+	for i := range p.Channels {
+		if p.Channels[i].Name == name {
+			return p.Channels[i].Std
+		}
+	}
+	return math.NaN()
+}
+
+// conclude draws the verdict from the channels and the live error.
+func conclude(report *turbofan.DriftReport, cfg Config) {
+	if len(report.Channels) == 0 {
+		report.Verdict, report.Because = turbofan.InsufficientData, "no sensor has a value in the window"
+		report.Threshold = cfg.Threshold
+		return
+	}
+	ranked := slices.Clone(report.Channels)
+	slices.SortStableFunc(ranked, func(a, b turbofan.ChannelDrift) int { return cmp.Compare(b.PSI/b.Threshold, a.PSI/a.Threshold) })
+	for i := range ranked {
+		report.PSIMean += ranked[i].PSI / float64(len(ranked))
+		report.PSIMax = max(report.PSIMax, ranked[i].PSI)
+	}
+	// Equipment with fewer sensors than Rank is judged by all that it has.
+	rank := min(cfg.Rank, len(ranked))
+	decisive := ranked[rank-1]
+	report.Score, report.Threshold = decisive.PSI, decisive.Threshold
+	switch {
+	case decisive.Drifted:
+		report.Verdict, report.Because = turbofan.Drifted, becauseDrifted(report, ranked, rank)
+	case errorTooLarge(report, cfg):
+		report.Verdict = turbofan.Drifted
+		report.Because = fmt.Sprintf("rmse=%.1f > %.3g x %.1f in validation over completed units; psi alone gives no alarm: %s",
+			*report.RMSE, cfg.ErrorRatio, *report.ReferenceRMSE, becauseStable(report, ranked, rank))
+	default:
+		report.Verdict, report.Because = turbofan.NoDrift, becauseStable(report, ranked, rank)
+	}
+}
+
+// becauseDrifted names the sensors that decided, such as
+// "psi(sensor_11)=0.31, psi(sensor_4)=0.29, psi(sensor_7)=0.27 > 0.25 over 1500 rows of 41 units".
+func becauseDrifted(report *turbofan.DriftReport, ranked []turbofan.ChannelDrift, rank int) string {
+	why := list(ranked[:rank]) + fmt.Sprintf(" > %.3g over %d rows of %d units", report.Threshold, report.Rows, report.Units)
+	more := 0
+	for _, c := range ranked[rank:] {
+		if c.Drifted {
+			more++
+		}
+	}
+	if more > 0 {
+		why += fmt.Sprintf(", and %d more sensors", more)
+	}
+	return why
+}
+
+func becauseStable(report *turbofan.DriftReport, ranked []turbofan.ChannelDrift, rank int) string {
+	return list(ranked[:rank]) + fmt.Sprintf(": the last is not above %.3g over %d rows of %d units", report.Threshold, report.Rows, report.Units)
+}
+
+func list(channels []turbofan.ChannelDrift) string {
+	parts := make([]string, len(channels))
+	for i, c := range channels {
+		parts[i] = fmt.Sprintf("psi(%s)=%.2f", c.Channel, c.PSI)
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,108 @@
+package drift
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"turbofan"
+)
+
+// metrics tell the last check and count all of them.
+type metrics struct {
+	psi, ks                                 *prometheus.GaugeVec
+	psiMean, score, threshold               prometheus.Gauge
+	conditions, rows, units, rmse, rmseKept prometheus.Gauge
+	checks, triggers                        *prometheus.CounterVec
+	seconds                                 prometheus.Histogram
+	quality                                 *prometheus.GaugeVec
+}
+
+// checkError is the verdict label of a check that drew none.
+const checkError = "error"
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	vec := func(name, help, label string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{label})
+	}
+	counter := func(name, help, label string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
+	}
+	m := &metrics{
+		psi:        vec("turbofan_drift_psi", "Population stability index of each sensor in the last check, age-adjusted and normalised by condition.", "channel"),
+		ks:         vec("turbofan_drift_ks", "Kolmogorov-Smirnov distance of each sensor in the last check, age-adjusted and normalised by condition.", "channel"),
+		psiMean:    gauge("turbofan_drift_psi_mean", "Mean over the sensors of turbofan_drift_psi."),
+		score:      gauge("turbofan_drift_score", "The statistic that decided the last check: the PSI of the sensor ranked third, or as configured."),
+		threshold:  gauge("turbofan_drift_threshold", "What turbofan_drift_score must exceed for the verdict drift."),
+		conditions: gauge("turbofan_drift_new_conditions", "Operating conditions seen so far that the serving model never saw in training."),
+		rows:       gauge("turbofan_drift_window_rows", "Readings that the last check judged."),
+		units:      gauge("turbofan_drift_window_units", "Units that the last check judged."),
+		rmse:       gauge("turbofan_drift_rmse", "Live RMSE of the serving version in cycles where enough outcomes are known, else NaN."),
+		rmseKept:   gauge("turbofan_drift_reference_rmse", "RMSE in cycles that the serving version showed in validation, else NaN."),
+		checks:     counter("turbofan_drift_checks_total", "Checks by verdict; error for one that drew none.", "verdict"),
+		triggers:   counter("turbofan_drift_retraining_requests_total", "Verdicts of drift by what became of them: submitted, active, cooling, failed or off.", "result"),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "turbofan_drift_check_seconds", Help: "Time a check took, in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
+		}),
+		quality: vec("turbofan_data_quality_issues", "Faults of the data found in the last check, by kind; they are no drift.", "kind"),
+	}
+	for _, v := range []string{string(turbofan.NoDrift), string(turbofan.Drifted), string(turbofan.InsufficientData), checkError} {
+		m.checks.WithLabelValues(v)
+	}
+	for _, r := range []string{triggerSubmitted, triggerActive, triggerCooling, triggerFailed, triggerOff} {
+		m.triggers.WithLabelValues(r)
+	}
+	for _, k := range qualityKinds() {
+		m.quality.WithLabelValues(k)
+	}
+	if reg == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.psi, m.ks, m.psiMean, m.score, m.threshold, m.conditions, m.rows, m.units, m.rmse, m.rmseKept,
+		m.checks, m.triggers, m.seconds, m.quality} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register drift metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) failed() { m.checks.WithLabelValues(checkError).Inc() }
+
+func (m *metrics) trigger(result string) { m.triggers.WithLabelValues(result).Inc() }
+
+// reset forgets the channels of the version before.
+func (m *metrics) reset() {
+	m.psi.Reset()
+	m.ks.Reset()
+}
+
+func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
+	m.checks.WithLabelValues(string(r.Verdict)).Inc()
+	m.seconds.Observe(r.Seconds)
+	m.conditions.Set(float64(conditions))
+	m.rows.Set(float64(r.Rows))
+	m.units.Set(float64(r.Units))
+	m.rmse.Set(orNaN(r.RMSE))
+	m.rmseKept.Set(orNaN(r.ReferenceRMSE))
+	found := map[string]int{}
+	for _, q := range r.Quality {
+		found[q.Kind]++
+	}
+	for _, k := range qualityKinds() {
+		m.quality.WithLabelValues(k).Set(float64(found[k]))
+	}
+	if r.Verdict == turbofan.InsufficientData {
+		return
+	}
+	m.psiMean.Set(r.PSIMean)
+	m.score.Set(r.Score)
+	m.threshold.Set(r.Threshold)
+	for _, c := range r.Channels {
+		m.psi.WithLabelValues(c.Channel).Set(c.PSI)
+		m.ks.WithLabelValues(c.Channel).Set(c.KS)
+	}
+}

@@ -1,0 +1,189 @@
+package drift
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"turbofan"
+)
+
+// Stores are where the service reads and writes. Predictions and Outcomes may be nil: what they tell is then unknown.
+type Stores struct {
+	Readings    turbofan.ReadingStore
+	Predictions turbofan.PredictionStore
+	Outcomes    turbofan.OutcomeStore
+	Reports     turbofan.DriftStore
+}
+
+// Service implements turbofan.DriftService. All that it must remember stands in the stores, so that a restart changes
+// nothing.
+type Service struct {
+	cfg      Config
+	registry turbofan.Registry
+	stores   Stores
+	retrain  turbofan.RetrainingService
+	log      *slog.Logger
+	metrics  *metrics
+
+	// turn holds one token; who has it may check, and touch what follows.
+	turn   chan struct{}
+	loaded *loaded
+}
+
+var _ turbofan.DriftService = (*Service)(nil)
+
+// New returns a service that checks the readings of stores against the version that registry calls by the alias.
+// Without retrain it only reports. Its metrics go to reg and its messages to log; either may be nil.
+func New(cfg Config, registry turbofan.Registry, stores Stores, retrain turbofan.RetrainingService, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	switch {
+	case registry == nil:
+		return nil, errors.New("start drift detector: there is no registry")
+	case stores.Readings == nil:
+		return nil, errors.New("start drift detector: there is no store of readings")
+	case stores.Reports == nil:
+		return nil, errors.New("start drift detector: there is no store of reports")
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{cfg: cfg, registry: registry, stores: stores, retrain: retrain, log: log, turn: make(chan struct{}, 1)}
+	s.turn <- struct{}{}
+	var err error
+	if s.metrics, err = newMetrics(reg); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Check judges the newest readings now, stores the report and, where the verdict is drift, asks for a retraining. One
+// check runs at a time; others wait for their turn, at most as long as ctx lets them. Errors: ENotFound while no version
+// has the alias, EUnavailable when its reference cannot be used, and what the stores answer.
+func (s *Service) Check(ctx context.Context) (turbofan.DriftReport, error) {
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return turbofan.DriftReport{}, ctx.Err()
+	}
+	defer func() { s.turn <- struct{}{} }()
+	report, err := s.check(ctx)
+	if err != nil {
+		s.metrics.failed()
+		return turbofan.DriftReport{}, err
+	}
+	return report, nil
+}
+
+func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
+	start := time.Now()
+	l, err := s.load(ctx)
+	if err != nil {
+		return turbofan.DriftReport{}, err
+	}
+	if err := s.learn(ctx, l); err != nil {
+		return turbofan.DriftReport{}, err
+	}
+	previous, err := s.stores.Reports.Reports(ctx, 1)
+	if err != nil {
+		return turbofan.DriftReport{}, fmt.Errorf("read last drift report: %w", err)
+	}
+	w, err := s.window(ctx, l, previous)
+	if err != nil {
+		return turbofan.DriftReport{}, err
+	}
+	report, err := Judge(l.reference, w, s.cfg)
+	if err != nil {
+		return report, err
+	}
+	report.At = start.UTC()
+	report.ModelName, report.ModelVersion = l.version.Name, l.version.Version
+	if report.ID, err = newID(); err != nil {
+		return report, err
+	}
+	s.announce(ctx, l, report.NewConditions)
+	if report.Verdict == turbofan.Drifted {
+		if err := s.trigger(ctx, &report); err != nil {
+			return report, err
+		}
+	}
+	report.Seconds = time.Since(start).Seconds()
+	if err := s.stores.Reports.SaveReport(ctx, report); err != nil {
+		return report, fmt.Errorf("save drift report: %w", err)
+	}
+	s.metrics.checked(&report, l.unseen())
+	s.log.InfoContext(ctx, "drift checked", "verdict", report.Verdict, "because", report.Because, "model_version", report.ModelVersion,
+		"job", report.RetrainingJob, "seconds", report.Seconds)
+	return report, nil
+}
+
+// window reads what is to be judged.
+func (s *Service) window(ctx context.Context, l *loaded, previous []turbofan.DriftReport) (Window, error) {
+	w := Window{Unseen: l.conditions.Unseen()}
+	for _, r := range previous {
+		w.Drifting = r.Verdict == turbofan.Drifted && r.ModelName == l.version.Name && r.ModelVersion == l.version.Version
+	}
+	var err error
+	if w.Readings, err = s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{Last: s.cfg.Window}); err != nil {
+		return w, fmt.Errorf("read window: %w", err)
+	}
+	if s.stores.Outcomes != nil {
+		q := turbofan.PredictionQuery{ModelVersion: l.version.Version, Last: s.cfg.ScoredRows}
+		if w.Scored, err = s.stores.Outcomes.Scored(ctx, q); err != nil {
+			return w, fmt.Errorf("read scored predictions: %w", err)
+		}
+	}
+	if s.stores.Predictions != nil && l.reference.Prediction != nil {
+		q := turbofan.PredictionQuery{ModelVersion: l.version.Version, Last: min(s.cfg.Window, maxScored)}
+		if w.Predictions, err = s.stores.Predictions.Predictions(ctx, q); err != nil {
+			return w, fmt.Errorf("read predictions: %w", err)
+		}
+	}
+	return w, nil
+}
+
+// announce logs a condition that training never saw, once for each version of the model: it is an event of its own,
+// and cannot be seen in the sensors, because they are normalised by it.
+func (s *Service) announce(ctx context.Context, l *loaded, conditions []turbofan.NewCondition) {
+	for _, c := range conditions {
+		if l.announced.Find(c.Settings) >= 0 {
+			continue
+		}
+		l.announced.add(c.Settings)
+		s.log.WarnContext(ctx, "operating condition that the model never saw in training", "settings", c.Settings,
+			"rows", c.Rows, "units", c.Units, "model_version", l.version.Version)
+	}
+}
+
+// Reports returns the newest reports, newest first.
+func (s *Service) Reports(ctx context.Context, limit int) ([]turbofan.DriftReport, error) {
+	if limit < 0 {
+		return nil, turbofan.Invalid("limit", "must be a whole number of at least 0, not %d", limit)
+	}
+	return s.stores.Reports.Reports(ctx, limit)
+}
+
+// Ready says whether a check could judge now: the store answers and a version has the alias.
+func (s *Service) Ready(ctx context.Context) error {
+	if _, err := s.stores.Reports.Reports(ctx, 1); err != nil {
+		return fmt.Errorf("read last drift report: %w", err)
+	}
+	_, err := s.resolve(ctx)
+	return err
+}
+
+func newID() (string, error) {
+	var b [12]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("name drift report: %w", err)
+	}
+	return "drift-" + hex.EncodeToString(b[:]), nil
+}

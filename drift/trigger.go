@@ -1,0 +1,155 @@
+package drift
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"turbofan"
+)
+
+// reportsBack is how many reports are looked through for the one that asked for the last retraining.
+const reportsBack = 1000
+
+// What became of a verdict of drift, as the metric counts it.
+const (
+	triggerOff       = "off"       // the service is not to retrain
+	triggerSubmitted = "submitted" // a job was created
+	triggerActive    = "active"    // a job already waits or runs
+	triggerCooling   = "cooling"   // the last job is too recent
+	triggerFailed    = "failed"    // the retraining service did not answer
+)
+
+// trigger asks for a retraining because of a report, unless one is under way or too recent, and writes what it did into
+// the report. A retraining service that does not answer is no reason to lose the report: the next check asks again.
+func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport) error {
+	if !s.cfg.Retrain || s.retrain == nil {
+		s.metrics.trigger(triggerOff)
+		return nil
+	}
+	jobs, err := s.retrain.Jobs(ctx, 1)
+	if err != nil {
+		return s.triggerFailed(ctx, "ask for the last retraining", err)
+	}
+	if len(jobs) > 0 {
+		wait, err := s.cooling(ctx, &jobs[0], report)
+		if err != nil {
+			return err
+		}
+		if wait != "" {
+			report.Because += "; no retraining: " + wait
+			if jobs[0].Status.Active() {
+				s.metrics.trigger(triggerActive)
+			} else {
+				s.metrics.trigger(triggerCooling)
+			}
+			return nil
+		}
+	}
+	job, err := s.retrain.Submit(ctx, turbofan.RetrainRequest{Reason: report.Because, Trigger: "drift"})
+	switch turbofan.ErrorCode(err) {
+	case "":
+		report.RetrainingJob = job.ID
+		s.metrics.trigger(triggerSubmitted)
+		return nil
+	case turbofan.EConflict:
+		report.Because += "; no retraining: " + turbofan.ErrorMessage(err)
+		s.metrics.trigger(triggerActive)
+		return nil
+	default:
+		return s.triggerFailed(ctx, "submit retraining", err)
+	}
+}
+
+func (s *Service) triggerFailed(ctx context.Context, op string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.metrics.trigger(triggerFailed)
+	s.log.ErrorContext(ctx, "drift found, but retraining cannot be reached: the next check asks again", "op", op, "err", err)
+	return nil
+}
+
+// cooling says why the last job forbids another one now; "" when it does not.
+func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbofan.DriftReport) (string, error) {
+	switch {
+	case job.Status.Active():
+		return fmt.Sprintf("job %s is %s", job.ID, job.Status), nil
+	case job.Status == turbofan.JobRefused:
+		return s.refused(ctx, job)
+	}
+	started, ended, err := s.reportsOf(ctx, job)
+	if err != nil {
+		return "", err
+	}
+	rows := int64(0)
+	if ended != nil {
+		rows = report.ToSeq - ended.ToSeq
+	}
+	if job.Result != nil && job.Result.Promoted && job.Result.ModelVersion == report.ModelVersion {
+		if rows >= int64(s.cfg.SettleRows) {
+			return "", nil
+		}
+		return fmt.Sprintf("version %s is new, the next after %d more readings", report.ModelVersion, int64(s.cfg.SettleRows)-rows), nil
+	}
+	if started != nil && started.ModelVersion != report.ModelVersion {
+		return "", nil
+	}
+	if time.Since(job.EndedAt) >= s.cfg.Cooldown || s.cfg.CooldownRows > 0 && rows >= int64(s.cfg.CooldownRows) {
+		return "", nil
+	}
+	wait := fmt.Sprintf("job %s ended in %s without a new champion, the next after %s", job.ID, job.Status, s.cfg.Cooldown)
+	if s.cfg.CooldownRows > 0 {
+		wait += fmt.Sprintf(" or %d more readings", int64(s.cfg.CooldownRows)-rows)
+	}
+	return wait, nil
+}
+
+// refused says how many units must still fail before a refused job is worth asking for again.
+func (s *Service) refused(ctx context.Context, job *turbofan.Job) (string, error) {
+	if s.stores.Outcomes == nil {
+		if time.Since(job.EndedAt) >= s.cfg.Cooldown {
+			return "", nil
+		}
+		return fmt.Sprintf("job %s was refused: %s; the next after %s", job.ID, job.Error, s.cfg.Cooldown), nil
+	}
+	failed, err := s.stores.Outcomes.FailedUnits(ctx, time.Time{})
+	if err != nil {
+		return "", fmt.Errorf("read failed units: %w", err)
+	}
+	cutOff := job.DataCutOff
+	if cutOff.IsZero() {
+		cutOff = job.CreatedAt
+	}
+	more := 0
+	for i := range failed {
+		if !failed[i].At.Before(cutOff) {
+			more++
+		}
+	}
+	if more >= s.cfg.RetryUnits {
+		return "", nil
+	}
+	return fmt.Sprintf("job %s was refused (%s), the next after %d more failed units", job.ID, job.Error, s.cfg.RetryUnits-more), nil
+}
+
+// reportsOf returns the report that asked for the job, nil where none did, and the first that was made after the job
+// had ended, nil where there is none yet.
+func (s *Service) reportsOf(ctx context.Context, job *turbofan.Job) (started, ended *turbofan.DriftReport, err error) {
+	reports, err := s.stores.Reports.Reports(ctx, reportsBack)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read drift reports: %w", err)
+	}
+	for i := range reports {
+		r := &reports[i]
+		if r.RetrainingJob == job.ID {
+			return r, ended, nil
+		}
+		if !r.At.Before(job.EndedAt) {
+			ended = r
+		} else if job.Trigger != "drift" {
+			break
+		}
+	}
+	return nil, ended, nil
+}

@@ -1,0 +1,169 @@
+package drift_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"turbofan"
+)
+
+// trainer answers as its jobs say; what is asked of it is kept.
+type trainer struct {
+	jobs   []turbofan.Job // newest first
+	reason []string
+	err    error
+}
+
+func (f *trainer) Submit(_ context.Context, req turbofan.RetrainRequest) (turbofan.Job, error) {
+	if f.err != nil {
+		return turbofan.Job{}, f.err
+	}
+	j := turbofan.Job{ID: fmt.Sprintf("job-%d", len(f.jobs)+1), Status: turbofan.JobPending, Reason: req.Reason, Trigger: req.Trigger, CreatedAt: time.Now()}
+	f.jobs = append([]turbofan.Job{j}, f.jobs...)
+	f.reason = append(f.reason, req.Reason)
+	return j, nil
+}
+
+func (f *trainer) Jobs(_ context.Context, limit int) ([]turbofan.Job, error) {
+	return f.jobs[:min(limit, len(f.jobs))], nil
+}
+
+func (f *trainer) Job(context.Context, string) (turbofan.Job, error) {
+	return turbofan.Job{}, errors.New("not asked for here")
+}
+
+func (f *trainer) Cancel(context.Context, string) (turbofan.Job, error) {
+	return turbofan.Job{}, errors.New("not asked for here")
+}
+
+// end closes the newest job.
+func (f *trainer) end(status turbofan.JobStatus, result *turbofan.RetrainResult, message string) {
+	j := &f.jobs[0]
+	j.Status, j.Result, j.Error, j.EndedAt = status, result, message, time.Now()
+}
+
+// drifting is a rig in synthetic time whose newest window has drifted.
+func drifting(t *testing.T) (*rig, *trainer, *fleet) {
+	t.Helper()
+	r, f := newRig(t), &trainer{}
+	r.retrain = f
+	r.open(t)
+	r.serve(t, pumpReference(t))
+	pumps := newFleet(60, 4)
+	r.send(t, pumps.read(world{load: 1, shift: 2}, 1500))
+	return r, f, pumps
+}
+
+// expect checks once and compares what became of the verdict.
+func expect(t *testing.T, r *rig, job, because string) turbofan.DriftReport {
+	t.Helper()
+	report := r.check(t)
+	if report.Verdict != turbofan.Drifted {
+		t.Fatalf("verdict %s because %q, want drift", report.Verdict, report.Because)
+	}
+	if report.RetrainingJob != job || !strings.Contains(report.Because, because) {
+		t.Errorf("job %q because %q, want job %q with %q", report.RetrainingJob, report.Because, job, because)
+	}
+	return report
+}
+
+func TestDriftSubmitsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, f, pumps := drifting(t)
+		defer func() { r.close(t) }()
+		first := expect(t, r, "job-1", "psi(")
+		if f.jobs[0].Trigger != "drift" || f.reason[0] != first.Because {
+			t.Errorf("submitted %+v, the report says %q", f.jobs[0], first.Because)
+		}
+		expect(t, r, "", "; no retraining: job job-1 is pending")
+		f.end(turbofan.JobFailure, nil, "out of memory")
+		expect(t, r, "", "job job-1 ended in failure without a new champion, the next after 6h0m0s or 5000 more readings")
+		r.close(t)
+		r.open(t)
+		expect(t, r, "", "or 5000 more readings") // a restart does not forget
+		r.send(t, pumps.read(world{load: 1, shift: 2}, 4000))
+		expect(t, r, "", "or 1000 more readings")
+		r.send(t, pumps.read(world{load: 1, shift: 2}, 1000))
+		expect(t, r, "job-2", "")
+		f.end(turbofan.JobSuccess, &turbofan.RetrainResult{ModelVersion: "2"}, "")
+		time.Sleep(5 * time.Hour)
+		expect(t, r, "", "job job-2 ended in success without a new champion")
+		time.Sleep(time.Hour)
+		expect(t, r, "job-3", "")
+		for result, want := range map[string]float64{"submitted": 2, "active": 0, "cooling": 3, "failed": 0} {
+			if got := r.value(t, "turbofan_drift_retraining_requests_total", result); got != want {
+				t.Errorf("requests{%s} since the restart are %v, want %v", result, got, want)
+			}
+		}
+	})
+}
+
+func TestNewChampionSettlesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, f, pumps := drifting(t)
+		defer r.close(t)
+		expect(t, r, "job-1", "")
+		f.end(turbofan.JobSuccess, &turbofan.RetrainResult{ModelVersion: "2", Promoted: true}, "")
+		expect(t, r, "", "without a new champion") // promoted, but the alias still says version 1
+		r.serve(t, pumpReference(t))
+		time.Sleep(time.Second)
+		expect(t, r, "", "version 2 is new, the next after 1000 more readings")
+		r.send(t, pumps.read(world{load: 1, shift: 2}, 1000))
+		expect(t, r, "job-2", "")
+		f.end(turbofan.JobCancelled, nil, "")
+		r.serve(t, pumpReference(t)) // somebody chose another version by hand
+		expect(t, r, "job-3", "")
+	})
+}
+
+func TestRefusalIsRepairedByNewUnits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, f, pumps := drifting(t)
+		defer r.close(t)
+		expect(t, r, "job-1", "")
+		time.Sleep(time.Minute)
+		f.end(turbofan.JobRefused, nil, "3 of 8 labelled units")
+		r.fail(t, "pump-1", "pump-2", "pump-3")
+		expect(t, r, "", "job job-1 was refused (3 of 8 labelled units), the next after 2 more failed units")
+		r.send(t, pumps.read(world{load: 1, shift: 2}, 6000))
+		time.Sleep(24 * time.Hour) // neither rows nor time repair a lack of labels
+		expect(t, r, "", "the next after 2 more failed units")
+		r.fail(t, "pump-4", "pump-5")
+		expect(t, r, "job-2", "")
+	})
+}
+
+func TestRetrainingAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, f, _ := drifting(t)
+		defer r.close(t)
+		f.err = turbofan.Errorf(turbofan.EConflict, "job job-9 is active")
+		expect(t, r, "", "; no retraining: job job-9 is active")
+		f.err = turbofan.Errorf(turbofan.EUnavailable, "no answer")
+		expect(t, r, "", "")
+		if got := r.value(t, "turbofan_drift_retraining_requests_total", "failed"); got != 1 {
+			t.Errorf("failed requests %v, want 1", got)
+		}
+		f.err = nil
+		expect(t, r, "job-1", "")
+	})
+}
+
+func TestNoRetraining(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, f, _ := drifting(t)
+		r.close(t)
+		r.cfg.Retrain = false
+		r.open(t)
+		defer r.close(t)
+		expect(t, r, "", "psi(")
+		if len(f.jobs) != 0 {
+			t.Error("a job was submitted although retraining is off")
+		}
+	})
+}
