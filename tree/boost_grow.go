@@ -87,7 +87,7 @@ func newBooster(x Matrix, y, w []float64, p BoostingParams, pl *pool) *booster {
 		b.words[g] = words
 	})
 	b.bin.columns = nil
-	b.base = p.baseline(y, w)
+	b.base = p.centre(slices.Clone(y), slices.Clone(w))
 	b.pred = make([]float64, n)
 	for i := range b.pred {
 		b.pred[i] = b.base

@@ -286,8 +286,8 @@ func (b *booster) finish(rows int) *grown {
 	b.pool.run(len(t.leaves), func(_, i int) {
 		c := t.leaves[i]
 		v := b.nodeValue(c)
-		if b.p.Loss == QuantileLoss {
-			v = min(max(b.residualQuantile(c), c.lower), c.upper)
+		if b.p.refits() {
+			v = min(max(b.residualCentre(c), c.lower), c.upper)
 		}
 		value := float32(v * b.p.LearningRate)
 		t.nodes[c.id].value = value
@@ -319,8 +319,8 @@ func coverParents(nodes []node, cover []float32) {
 	}
 }
 
-// residualQuantile is the leaf value that minimises the pinball loss.
-func (b *booster) residualQuantile(c *candidate) float64 {
+// residualCentre is the leaf value that minimises the loss.
+func (b *booster) residualCentre(c *candidate) float64 {
 	v := make([]float64, 0, c.end-c.start)
 	var w []float64
 	for _, row := range b.idx[c.start:c.end] {
@@ -329,7 +329,7 @@ func (b *booster) residualQuantile(c *candidate) float64 {
 			w = append(w, b.w[row])
 		}
 	}
-	return weightedQuantile(v, w, b.p.Quantile)
+	return b.p.centre(v, w)
 }
 
 // addUnsampled adds the tree to the predictions of rows it was not grown on,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 )
 
 // node is 16 bytes, so that a pair of siblings shares half a cache line. A leaf
@@ -36,6 +37,14 @@ type Ensemble struct {
 	trees       int
 	importances []float64
 	oob         []float64
+	// What SHAP needs of every tree: each node's part of its parent's cover,
+	// the quadrature by its number of points, that number per tree, and the
+	// mean prediction.
+	share    []float64
+	rules    [][]*rule
+	points   []uint8
+	expected float64
+	walkers  *sync.Pool
 }
 
 // lanes is how many trees are walked together: enough to hide the latency of
@@ -78,6 +87,7 @@ func (e *Ensemble) pad() {
 	}
 	e.nodes = append(e.nodes, leafNode(0))
 	e.cover = append(e.cover, 0)
+	e.prepareSHAP()
 }
 
 // NumFeatures is the number of columns a row must have.

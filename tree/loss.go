@@ -82,47 +82,65 @@ func (p *BoostingParams) meanLoss(pred, y, w []float64) float64 {
 	return sum / total
 }
 
-// baseline is the constant that minimises the loss.
-func (p *BoostingParams) baseline(y, w []float64) float64 {
+// centre returns the constant c that minimises the weighted loss of c against
+// the values v. It may reorder its arguments; w may be nil.
+func (p *BoostingParams) centre(v, w []float64) float64 {
 	switch p.Loss {
 	case QuantileLoss:
-		return weightedQuantile(slices.Clone(y), slices.Clone(w), p.Quantile)
+		return weightedQuantile(v, w, p.Quantile)
 	case NASALoss:
-		return p.bisect(y, w)
+		return p.descend(v, w)
 	default:
 		sum, total := 0.0, 0.0
-		for i, v := range y {
+		for i, x := range v {
 			wi := 1.0
 			if w != nil {
 				wi = w[i]
 			}
-			sum += wi * v
+			sum += wi * x
 			total += wi
 		}
 		return sum / total
 	}
 }
 
-// bisect finds where the gradient of a convex loss changes sign.
-func (p *BoostingParams) bisect(y, w []float64) float64 {
-	lo, hi := slices.Min(y), slices.Max(y)
-	for range 60 {
-		mid := lo + (hi-lo)/2
-		sum := 0.0
-		for i, v := range y {
-			g, _ := p.gradHess(mid - v)
-			if w != nil {
-				g *= w[i]
-			}
-			sum += g
+// refits tells whether leaves take the centre of their residuals rather than a
+// Newton step. The pinball loss has no curvature, and the NASA score so little
+// beside its slope at zero that Newton steps overshoot by a dozen cycles.
+func (p *BoostingParams) refits() bool { return p.Loss != SquaredError }
+
+// descend finds where the gradient of the loss changes sign: regula falsi with
+// the Illinois rule, which also closes in on a jump.
+func (p *BoostingParams) descend(v, w []float64) float64 {
+	lo, hi := slices.Min(v), slices.Max(v)
+	glo, ghi := p.slope(lo, v, w), p.slope(hi, v, w)
+	tolerance := 1e-4 * (1 + hi - lo)
+	for i := 0; i < 40 && hi-lo > tolerance; i++ {
+		c := lo + (hi-lo)/2
+		if i%3 != 2 && ghi > glo {
+			c = min(max(lo-glo*(hi-lo)/(ghi-glo), lo), hi)
 		}
-		if sum > 0 {
-			hi = mid
+		g := p.slope(c, v, w)
+		if g > 0 {
+			hi, ghi, glo = c, g, glo/2
 		} else {
-			lo = mid
+			lo, glo, ghi = c, g, ghi/2
 		}
 	}
 	return lo + (hi-lo)/2
+}
+
+// slope is the gradient of the summed loss at c.
+func (p *BoostingParams) slope(c float64, v, w []float64) float64 {
+	sum := 0.0
+	for i, x := range v {
+		g, _ := p.gradHess(c - x)
+		if w != nil {
+			g *= w[i]
+		}
+		sum += g
+	}
+	return sum
 }
 
 // weightedQuantile returns the smallest value at which the cumulative weight

@@ -1,0 +1,335 @@
+// Package bench_test times turbofan/tree on C-MAPSS feature matrices and saves
+// the matrices for peers.py, which times scikit-learn and XGBoost on them:
+//
+//	TREE_BENCH_DIR=/tmp/bench go test -run TestSave ./tree/bench
+//	python tree/bench/peers.py /tmp/bench
+//	TREE_BENCH_DIR=/tmp/bench go test -run TestCompare -v ./tree/bench
+package bench_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"turbofan/tree"
+)
+
+// table is a feature matrix with its target and the unit of each row.
+type table struct {
+	x    tree.Matrix
+	y    []float64
+	unit []int64
+}
+
+// split parts the rows by unit: every fifth unit is held out.
+func (d table) split() (train, test table) {
+	train.x.Cols, test.x.Cols = d.x.Cols, d.x.Cols
+	for i := range d.x.Rows {
+		to := &train
+		if d.unit[i]%5 == 0 {
+			to = &test
+		}
+		to.x.Data = append(to.x.Data, d.x.Row(i)...)
+		to.x.Rows++
+		to.y = append(to.y, d.y[i])
+		to.unit = append(to.unit, d.unit[i])
+	}
+	return train, test
+}
+
+// load builds the features of one training subset: sensors standardised by
+// operating condition, their EWMA, the EWMA's change since the unit's first
+// forty cycles, and the cycle.
+func load(tb testing.TB, name string) table {
+	tb.Helper()
+	dir := os.Getenv("TURBOFAN_DATA")
+	if dir == "" {
+		dir = "../../../shared/cmapss"
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "train_"+name+".txt"))
+	if err != nil {
+		if os.Getenv("CI") != "" {
+			tb.Fatal(err)
+		}
+		tb.Skipf("%s: C-MAPSS is not here: set TURBOFAN_DATA", name)
+	}
+	var lines [][]float64
+	for sc := bufio.NewScanner(bytes.NewReader(raw)); sc.Scan(); {
+		var v []float64
+		for _, f := range strings.Fields(sc.Text()) {
+			x, err := strconv.ParseFloat(f, 64)
+			if err != nil {
+				tb.Fatal(err)
+			}
+			v = append(v, x)
+		}
+		lines = append(lines, v)
+	}
+	return features(lines)
+}
+
+// condition numbers the operating regime, by altitude and Mach number.
+func condition(v []float64) int {
+	return int(math.Round(v[2]))*100 + int(math.Round(v[3]*100))/2
+}
+
+func standardise(lines [][]float64) [][]float64 {
+	type moments struct{ n, sum, square [21]float64 }
+	by := map[int]*moments{}
+	for _, v := range lines {
+		m := by[condition(v)]
+		if m == nil {
+			m = &moments{}
+			by[condition(v)] = m
+		}
+		for j := range 21 {
+			m.n[j]++
+			m.sum[j] += v[5+j]
+			m.square[j] += v[5+j] * v[5+j]
+		}
+	}
+	sd := func(m *moments, j int) float64 {
+		mean := m.sum[j] / m.n[j]
+		return math.Sqrt(max(0, m.square[j]/m.n[j]-mean*mean))
+	}
+	var keep []int
+	for j := range 21 {
+		varies := true
+		for _, m := range by {
+			varies = varies && sd(m, j) > 1e-4
+		}
+		if varies {
+			keep = append(keep, j)
+		}
+	}
+	out := make([][]float64, len(lines))
+	for i, v := range lines {
+		m := by[condition(v)]
+		for _, j := range keep {
+			out[i] = append(out[i], (v[5+j]-m.sum[j]/m.n[j])/sd(m, j))
+		}
+	}
+	return out
+}
+
+func features(lines [][]float64) table {
+	z := standardise(lines)
+	k := len(z[0])
+	d := table{x: tree.Matrix{Cols: 2*k + 1}}
+	for first := 0; first < len(lines); {
+		end := first
+		for end < len(lines) && lines[end][0] == lines[first][0] {
+			end++
+		}
+		smooth := slices.Clone(z[first])
+		base := make([]float64, k)
+		for i := first; i < end; i++ {
+			age := float64(i - first + 1)
+			for j := range k {
+				smooth[j] += 0.1 * (z[i][j] - smooth[j])
+				if age <= 40 {
+					base[j] += (z[i][j] - base[j]) / age
+				}
+			}
+			for j := range k {
+				d.x.Data = append(d.x.Data, float32(smooth[j]))
+			}
+			for j := range k {
+				d.x.Data = append(d.x.Data, float32(smooth[j]-base[j]))
+			}
+			d.x.Data = append(d.x.Data, float32(lines[i][1]))
+			d.x.Rows++
+			d.y = append(d.y, min(125, float64(end-1-i)))
+			d.unit = append(d.unit, int64(lines[i][0]))
+		}
+		first = end
+	}
+	return d
+}
+
+func forestParams() tree.ForestParams {
+	p := tree.DefaultForestParams()
+	p.MaxFeatures, p.MinSamplesLeaf, p.NJobs = 0.33, 5, 2
+	return p
+}
+
+// depthParams are XGBoost's: 500 trees of depth 6.
+func depthParams() tree.BoostingParams {
+	p := tree.DefaultBoostingParams()
+	p.MaxIter, p.LearningRate, p.MaxLeafNodes, p.MaxDepth = 500, 0.05, 0, 6
+	p.MinSamplesLeaf, p.L2Regularization, p.NJobs = 1, 1, 2
+	return p
+}
+
+// leafParams are scikit-learn's: 250 trees of 31 leaves.
+func leafParams() tree.BoostingParams {
+	p := tree.DefaultBoostingParams()
+	p.MaxIter, p.LearningRate, p.NJobs = 250, 0.05, 2
+	return p
+}
+
+var subsets = []string{"FD001", "FD004"}
+
+// TestSave writes the matrices for peers.py.
+func TestSave(t *testing.T) {
+	dir := os.Getenv("TREE_BENCH_DIR")
+	if dir == "" {
+		t.Skip("TREE_BENCH_DIR is not set")
+	}
+	for _, name := range subsets {
+		d := load(t, name)
+		var b bytes.Buffer
+		for _, v := range []any{int64(d.x.Rows), int64(d.x.Cols), d.x.Data, d.y, d.unit} {
+			if err := binary.Write(&b, binary.LittleEndian, v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(dir, name+".bin"), b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// best runs fn three times and returns the shortest time.
+func best(fn func()) float64 {
+	least := math.Inf(1)
+	for range 3 {
+		start := time.Now()
+		fn()
+		least = min(least, time.Since(start).Seconds())
+	}
+	return least
+}
+
+type fit func(tree.Matrix, []float64) (*tree.Ensemble, error)
+
+func fits() map[string]fit {
+	boosting := func(p tree.BoostingParams) fit {
+		return func(x tree.Matrix, y []float64) (*tree.Ensemble, error) {
+			return tree.FitBoosting(x, y, nil, p, nil, nil)
+		}
+	}
+	return map[string]fit{
+		"forest": func(x tree.Matrix, y []float64) (*tree.Ensemble, error) {
+			return tree.FitForest(x, y, nil, forestParams(), nil)
+		},
+		"depth":  boosting(depthParams()),
+		"leaves": boosting(leafParams()),
+	}
+}
+
+// measure returns what peers.py measures, under the same names.
+func measure(t *testing.T, d table) map[string]float64 {
+	t.Helper()
+	out := map[string]float64{}
+	train, test := d.split()
+	for name, f := range fits() {
+		var e *tree.Ensemble
+		var err error
+		out[name+" fit s"] = best(func() { e, err = f(d.x, d.y) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		row := d.x.Row(d.x.Rows / 2)
+		const calls = 2000
+		out[name+" row us"] = 1e6 / calls * best(func() {
+			for range calls {
+				_, err = e.Predict(row)
+			}
+		})
+		pred := make([]float64, d.x.Rows)
+		out[name+" batch rows/s"] = float64(d.x.Rows) / best(func() { err = e.PredictBatch(d.x, pred, 1) })
+		phi := make([]float64, d.x.Cols)
+		const shapRows = 20
+		out[name+" shap ms"] = 1e3 / shapRows * best(func() {
+			for i := range shapRows {
+				_, err = e.SHAP(d.x.Row(i*d.x.Rows/shapRows), phi)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		held, err := f(train.x, train.y)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pred = pred[:test.x.Rows]
+		if err := held.PredictBatch(test.x, pred, 2); err != nil {
+			t.Fatal(err)
+		}
+		sum := 0.0
+		for i, v := range pred {
+			sum += (v - test.y[i]) * (v - test.y[i])
+		}
+		out[name+" rmse"] = math.Sqrt(sum / float64(len(pred)))
+	}
+	return out
+}
+
+// TestCompare measures this package and prints each number beside the peer's
+// from peers.json. Ratios above one are in our favour, except for "rmse",
+// where they compare errors.
+func TestCompare(t *testing.T) {
+	dir := os.Getenv("TREE_BENCH_DIR")
+	if dir == "" {
+		t.Skip("TREE_BENCH_DIR is not set")
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, "peers.json"))
+	if err != nil {
+		t.Fatal("run peers.py first: ", err)
+	}
+	peers := map[string]map[string]float64{}
+	if err := json.Unmarshal(raw, &peers); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d processors", runtime.GOMAXPROCS(0))
+	for _, name := range subsets {
+		ours := measure(t, load(t, name))
+		for _, key := range slices.Sorted(mapKeys(ours)) {
+			peer, ok := peers[name][key]
+			if !ok {
+				continue
+			}
+			ratio := peer / ours[key]
+			if strings.HasSuffix(key, "rows/s") {
+				ratio = 1 / ratio
+			}
+			t.Logf("%s %-20s ours %12.4f  peer %12.4f  ratio %7.2f", name, key, ours[key], peer, ratio)
+		}
+	}
+}
+
+func mapKeys(m map[string]float64) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+func BenchmarkFit(b *testing.B) {
+	for _, set := range subsets {
+		d := load(b, set)
+		for name, f := range fits() {
+			b.Run(set+"/"+name, func(b *testing.B) {
+				for b.Loop() {
+					if _, err := f(d.x, d.y); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,81 @@
+"""Time scikit-learn and XGBoost on the matrices saved by TestSave.
+
+usage: python peers.py DIR     reads DIR/FD00?.bin, writes DIR/peers.json
+"""
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import xgboost as xgb
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
+
+THREADS = 2
+
+
+def read(path):
+    raw = path.read_bytes()
+    rows, cols = np.frombuffer(raw, "<i8", 2)
+    x = np.frombuffer(raw, "<f4", rows * cols, 16).reshape(rows, cols)
+    at = 16 + 4 * rows * cols
+    y = np.frombuffer(raw, "<f8", rows, at)
+    unit = np.frombuffer(raw, "<i8", rows, at + 8 * rows)
+    return x, y, unit
+
+
+def best(fn, times=3):
+    least = float("inf")
+    for _ in range(times):
+        start = time.perf_counter()
+        fn()
+        least = min(least, time.perf_counter() - start)
+    return least
+
+
+def forest():
+    return RandomForestRegressor(100, max_features=0.33, min_samples_leaf=5, n_jobs=THREADS, random_state=0)
+
+
+def depth():
+    return xgb.XGBRegressor(n_estimators=500, max_depth=6, learning_rate=0.05, tree_method="hist", n_jobs=THREADS)
+
+
+def leaves():
+    return HistGradientBoostingRegressor(max_iter=250, learning_rate=0.05, max_leaf_nodes=31, early_stopping=False)
+
+
+def measure(x, y, unit):
+    out = {}
+    held = unit % 5 == 0
+    for name, make in (("forest", forest), ("depth", depth), ("leaves", leaves)):
+        m = make()
+        out[f"{name} fit s"] = best(lambda: m.fit(x, y), 2 if name == "forest" else 3)
+        row = x[len(x) // 2 : len(x) // 2 + 1]
+        if name == "depth":
+            booster = m.get_booster()
+            # inplace_predict on one thread is XGBoost's fastest call for a row.
+            booster.set_param({"nthread": 1})
+            calls = 2000
+            out["depth row us"] = 1e6 / calls * best(lambda: [booster.inplace_predict(row) for _ in range(calls)])
+            out["depth batch rows/s"] = len(x) / best(lambda: booster.inplace_predict(x))
+            some = xgb.DMatrix(x[:: len(x) // 20][:20])
+            out["depth shap ms"] = 1e3 / 20 * best(lambda: booster.predict(some, pred_contribs=True))
+        else:
+            m.n_jobs = 1
+            calls = 20
+            out[f"{name} row us"] = 1e6 / calls * best(lambda: [m.predict(row) for _ in range(calls)])
+            out[f"{name} batch rows/s"] = len(x) / best(lambda: m.predict(x))
+        pred = make().fit(x[~held], y[~held]).predict(x[held])
+        out[f"{name} rmse"] = float(np.sqrt(np.mean((pred - y[held]) ** 2)))
+    return out
+
+
+def main():
+    folder = Path(sys.argv[1])
+    result = {p.stem: measure(*read(p)) for p in sorted(folder.glob("FD*.bin"))}
+    (folder / "peers.json").write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+main()
