@@ -349,12 +349,12 @@ func (c *call) fail(err error) {
 	}
 	if c.status < 400 {
 		c.status = statusOf(code)
+		if ctx := c.r.Context(); ctx.Err() != nil && !errors.Is(context.Cause(ctx), errDrainOver) {
+			c.status = statusClientGone
+		}
 	}
 	if c.status == http.StatusInternalServerError && !isFailedTask(err) {
 		code, field, message = turbofan.EInternal, "", "internal error"
-	}
-	if ctx := c.r.Context(); ctx.Err() != nil && !errors.Is(context.Cause(ctx), errDrainOver) {
-		c.status = statusClientGone
 	}
 	c.mime, c.location = c.api.json, ""
 	c.out = appendError(c.out[:0], code, field, message)
@@ -379,9 +379,6 @@ func (c *call) write() {
 	if len(c.out) > 2<<10 {
 		h.Set("Content-Length", strconv.Itoa(len(c.out)))
 	}
-	if c.status == statusClientGone {
-		return
-	}
 	c.w.WriteHeader(c.status)
 	_, _ = c.w.Write(c.out) // an error means that the caller is gone: there is nobody to tell
 }
@@ -405,7 +402,7 @@ func (c *call) forget() {
 
 func (a *api) log(c *call, rt *route, took time.Duration) {
 	level := slog.LevelInfo
-	if c.status >= 500 {
+	if c.status >= 500 || c.status == statusClientGone && turbofan.ErrorCode(c.err) == turbofan.EInternal {
 		level = slog.LevelError
 	}
 	if !a.o.Logger.Enabled(c.r.Context(), level) {

@@ -146,6 +146,7 @@ func badPredictions() []badRequest {
 		{"predict", "POST", "/predict", wrapped(), "Content-Encoding: gzip", 400, "invalid", `body: is not gzip, though Content-Encoding says so`},
 		{"predict", "POST", "/predict", gzipped(strings.Repeat(" ", 1<<20)), "Content-Encoding: gzip", 413, "too_large", `body: is larger than the 64 KiB allowed`},
 		{"predict", "POST", "/predict", wrapped(), "Sec-Fetch-Site: cross-site", 403, "unauthorized", `a page of another web origin may not send this request`},
+		{"predict", "POST", "/predict?explain=1&debug=1", wrapped(), "", 400, "invalid", `debug: is not a field of the query`},
 		{"predict", "GET", "/predict", "", "", 405, "invalid", `method: GET is not allowed here; use POST`},
 		{"predict", "DELETE", "/units/1", "", "", 405, "invalid", `method: DELETE is not allowed here; use GET, HEAD`},
 		{"predict", "POST", "/predct", wrapped(), "", 404, "not_found", `there is no "/predct" here; did you mean /predict?`},

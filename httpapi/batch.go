@@ -41,10 +41,9 @@ func batchFormatOf(kind string) string {
 
 // predictBatch answers many readings, in the format they came in or the one that Accept asks for.
 func (p *predictions) predictBatch(c *call) error {
-	q := c.queryValues("explain", "stateless")
-	req := turbofan.PredictRequest{Explain: q.boolean("explain"), Stateless: q.boolean("stateless")}
-	if q.err != nil {
-		return q.err
+	req, err := c.options()
+	if err != nil {
+		return err
 	}
 	format := batchFormatOf(c.contentType())
 	if format == "" {

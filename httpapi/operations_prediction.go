@@ -18,21 +18,23 @@ func (p *predictions) operations(schema turbofan.Schema) []*operation {
 		{name: "several readings", value: `{"readings":[` + reading + `]}`},
 		{name: "a unit's whole history, which is not kept", value: `{"history":[` + reading + `]}`},
 	}
+	options := []parameter{
+		{name: "explain", kind: "boolean", doc: "Add the strongest reasons to each answer.", or: false},
+		{name: "stateless", kind: "boolean", doc: "Take the readings as whole histories and keep nothing.", or: false},
+	}
 	return []*operation{{
 		method: http.MethodPost, path: "/predict", name: "predict", summary: "How long will this unit last?",
 		doc: "Send one reading, bare or as reading, and get its prediction; several as readings, in ascending order of cycle, and get {\"predictions\": [...]}; or a unit's " +
 			"whole life so far as history, which is answered by the prediction for its last reading and not kept. settings and sensors are arrays in the schema's " +
 			"order, or objects by name; the channels may also stand beside unit_id and cycle, by name or alias. null marks a sensor value that is missing.",
+		query:  options,
 		input:  &bodyDoc{describe: predictInput(schema), bento: predictBento(), examples: examples},
 		output: anyOf(answer.examples, answer, listDoc("predictions", samplePrediction())), errors: []int{404, 409, 422}, handle: p.predict, done: p.count,
 	}, {
 		method: http.MethodPost, path: "/predict_batch", name: "predict_batch", summary: "How long will all these units last?",
 		doc: "Send thousands of readings as a JSON array, as {\"readings\": [...]}, as NDJSON (one reading a line) or as CSV with a header; any of them may be gzipped " +
 			"(Content-Encoding). The answer comes in the format of the request, or the one that Accept names. The batch is answered whole or not at all.",
-		query: []parameter{
-			{name: "explain", kind: "boolean", doc: "Add the strongest reasons to each answer.", or: false},
-			{name: "stateless", kind: "boolean", doc: "Take the readings as whole histories and keep nothing.", or: false},
-		},
+		query:  options,
 		input:  p.batchInput(schema, reading),
 		output: batchOutput(), errors: []int{404, 406, 409, 422}, handle: p.predictBatch, done: p.count,
 	}, {

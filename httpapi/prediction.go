@@ -99,7 +99,10 @@ func (f predictForm) field() string {
 }
 
 func (p *predictions) predict(c *call) error {
-	var req turbofan.PredictRequest
+	req, err := c.options()
+	if err != nil {
+		return err
+	}
 	form, err := p.decode(c, &req)
 	if err != nil {
 		return err
@@ -117,6 +120,16 @@ func (p *predictions) predict(c *call) error {
 		c.out = appendPrediction(c.out, &answers[len(answers)-1])
 	}
 	return nil
+}
+
+// options reads the options that a URL may carry.
+func (c *call) options() (req turbofan.PredictRequest, err error) {
+	if c.r.URL.RawQuery == "" {
+		return req, nil
+	}
+	q := c.queryValues("explain", "stateless")
+	req.Explain, req.Stateless = q.boolean("explain"), q.boolean("stateless")
+	return req, q.err
 }
 
 // call asks the service and holds it to one answer a reading.
