@@ -27,16 +27,19 @@ data/raw, then in ../shared/cmapss.`),
   turbofan data verify                      compare what is there with the published checksums
   turbofan data describe                    answer the first questions, in words and pictures
   turbofan data synth --out data/synthetic  make engines up, for a machine that is offline`, "\n"),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDataVerifyCommand(), newDataDescribeCommand())
+	cmd.AddCommand(newDataFetchCommand(), newDataVerifyCommand(), newDataDescribeCommand(), newDataSynthCommand())
 	return cmd
 }
 
-// locateData finds the data as dataset.Locate does, with the environment's say.
-func locateData(dir string) (dataset.Location, error) {
-	return dataset.Locate(dir, os.Getenv("TURBOFAN_DATA"))
+// noArgs is cobra.NoArgs with the exit code of a usage error.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef(cmd, "%s does not know %q", cmd.CommandPath(), args[0])
+	}
+	return nil
 }
 
 // printJSON writes v, indented, as the only thing on stdout.
@@ -58,10 +61,10 @@ Computes the SHA-256 of each C-MAPSS file and compares it with that of the file 
 The truth files (RUL_FD00x.txt) and the read-me may be absent: training does not need them. The exit
 status is 0 when everything that is needed is there and nothing differs, else 1.`),
 		Example: "  turbofan data verify --data data/raw\n  turbofan data verify --json",
-		Args:    cobra.NoArgs,
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
-				found, err := locateData("")
+				found, err := dataset.Locate("", os.Getenv("TURBOFAN_DATA"))
 				if err != nil {
 					return err
 				}

@@ -52,9 +52,9 @@ nothing else.`),
   turbofan data describe
   turbofan data describe --subsets FD001,FD003 --out fd001-fd003.html
   turbofan data describe --json --out ''`, "\n"),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			where, err := locateData(dir)
+			where, err := dataset.Locate(dir, os.Getenv("TURBOFAN_DATA"))
 			if err != nil {
 				return err
 			}
