@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"turbofan"
+	"turbofan/mlflow"
 	"turbofan/registry"
 	"turbofan/sqlstore"
 )
@@ -58,6 +60,33 @@ func openRegistryAt(t testing.TB, dir string, cfg registry.Config) *registry.Reg
 
 func TestConformanceInProcess(t *testing.T) {
 	conformance(t, openRegistry(t))
+}
+
+func TestConformanceOverHTTP(t *testing.T) {
+	conformance(t, newClient(t, serve(t, openRegistry(t))))
+}
+
+// Clients that share the server's disk write there by themselves.
+func TestConformanceOverSharedDisk(t *testing.T) {
+	dir := t.TempDir()
+	r := openRegistryAt(t, dir, registry.Config{ArtifactRoot: "file://" + filepath.ToSlash(filepath.Join(dir, "shared"))})
+	conformance(t, newClient(t, serve(t, r)))
+}
+
+func serve(t testing.TB, r turbofan.ModelServer) string {
+	t.Helper()
+	s := httptest.NewServer(mlflow.NewHandler(r, mlflow.HandlerConfig{}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func newClient(t testing.TB, uri string) *mlflow.Client {
+	t.Helper()
+	c, err := mlflow.NewClient(uri, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // conformance is the contract of turbofan.Registry and turbofan.Tracking. The service may hold other things already:

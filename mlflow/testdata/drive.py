@@ -33,7 +33,8 @@ complaints = []
 
 class Complaints(logging.Handler):
     def emit(self, record):
-        if record.levelno >= logging.WARNING:
+        # What these say is about scikit-learn and type hints, not about the server.
+        if record.levelno >= logging.WARNING and not record.name.startswith(("mlflow.sklearn", "mlflow.types")):
             complaints.append(f"{record.name}: {record.getMessage()}")
 
 
