@@ -24,7 +24,8 @@ type Config struct {
 	// Path is the SQLite file, created when it is new. Its directory must exist.
 	Path string
 
-	// Queue is how many prediction records may wait to be written before Append blocks: 32,768.
+	// Queue is how many prediction records may wait to be written before Append blocks: 16,384. An outcome waits for
+	// all that were queued before it, so a longer queue is a slower answer to feedback under overload.
 	Queue int
 	// Batch is how many records one commit takes before it stops waiting for more: 2,000.
 	Batch int
@@ -60,7 +61,7 @@ var (
 // (no directory, not writable, not a database, damaged, locked, of a newer schema) is an error that names it.
 func OpenState(ctx context.Context, cfg Config) (*State, error) {
 	if cfg.Queue <= 0 {
-		cfg.Queue = 32_768
+		cfg.Queue = 16_384
 	}
 	if cfg.Batch <= 0 {
 		cfg.Batch = 2_000

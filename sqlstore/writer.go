@@ -339,7 +339,20 @@ func (w *writer) recover(batch []entry, err error) {
 	for _, e := range keep {
 		w.records += len(e.records)
 	}
-	w.entries = append(keep, w.entries...)
+	if len(keep) == 0 {
+		return
+	}
+	// Operations further down the queue cannot overtake the records that stay at its head: they fail too.
+	for _, e := range w.entries {
+		if e.op == nil {
+			keep = append(keep, e)
+			continue
+		}
+		e.op.done <- refusing(err)
+		w.urgent--
+		w.waiting.Add(-1)
+	}
+	w.entries = keep
 }
 
 // transact runs batch in one transaction.
