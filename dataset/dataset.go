@@ -7,10 +7,12 @@
 package dataset
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
 
 	"turbofan"
 )
@@ -62,10 +64,17 @@ const maxFileSize = 256 << 20
 
 // readAll returns the whole source and its digest.
 func readAll(r io.Reader, file string) ([]byte, string, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxFileSize+1))
-	if err != nil {
+	var b bytes.Buffer
+	if f, ok := r.(*os.File); ok {
+		// Growing step by step would copy a large file several times.
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			b.Grow(int(min(info.Size(), maxFileSize)) + bytes.MinRead)
+		}
+	}
+	if _, err := b.ReadFrom(io.LimitReader(r, maxFileSize+1)); err != nil {
 		return nil, "", unavailable(err, "read %s", file)
 	}
+	data := b.Bytes()
 	if len(data) > maxFileSize {
 		return nil, "", turbofan.Errorf(turbofan.ETooLarge, "%s: file: is larger than the %d MiB allowed", file, maxFileSize>>20)
 	}

@@ -100,6 +100,8 @@ func (f *Fetcher) Fetch(ctx context.Context, dir string) error {
 		return unavailable(err, "create %s", work)
 	}
 	if err := f.fetchFrom(ctx, work, want); err != nil {
+		// Removes the directory only when nothing is in it to resume from.
+		_ = os.Remove(work)
 		return err
 	}
 	// Rename replaces an empty directory on Unix but not on every system.
@@ -150,7 +152,6 @@ func (f *Fetcher) fetchFrom(ctx context.Context, work string, want map[string]st
 		mirrors = Mirrors()
 	}
 	var failures []string
-	var last error
 	for _, mirror := range startedFirst(work, mirrors) {
 		err := f.download(ctx, mirror, work)
 		if err == nil {
@@ -166,11 +167,10 @@ func (f *Fetcher) fetchFrom(ctx context.Context, work string, want map[string]st
 		if ctx.Err() != nil {
 			return fmt.Errorf("download C-MAPSS: %w", context.Cause(ctx))
 		}
-		last = err
 		failures = append(failures, hostOf(mirror)+": "+err.Error())
 		f.report(Progress{Stage: "download", Source: mirror, Note: err.Error()})
 	}
-	return unavailable(last, "could not download C-MAPSS from any of %d mirrors:\n  %s\nDownload it by hand from %s\nand unpack the text files into a directory to name with --data, or make engines up with `turbofan data synth`",
+	return turbofan.Errorf(turbofan.EUnavailable, "could not download C-MAPSS from any of %d mirrors:\n  %s\nDownload it by hand from %s\nand unpack the text files into a directory to name with --data, or make engines up with `turbofan data synth`",
 		len(mirrors), strings.Join(failures, "\n  "), Homepage)
 }
 

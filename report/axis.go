@@ -45,6 +45,12 @@ func (e *extent) widen() {
 	}
 }
 
+// pad widens the range by a share of itself on both sides, so that no dot lies on the frame.
+func (e *extent) pad(share float64) {
+	by := share * (e.high - e.low)
+	e.low, e.high = e.low-by, e.high+by
+}
+
 // ticks returns about count round values that cover [low, high] from within, and their distance.
 func ticks(low, high float64, count int) ([]float64, float64) {
 	step := niceStep((high - low) / float64(max(count, 1)))

@@ -48,6 +48,9 @@ func (s Scatter) draw() *canvas {
 	}
 	a.x.widen()
 	a.y.widen()
+	if !s.Diagonal {
+		a.y.pad(0.03)
+	}
 	a.x.round(6)
 	a.y.round(5)
 	p := newPlot(c, a)

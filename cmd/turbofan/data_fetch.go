@@ -72,15 +72,15 @@ func downloadProgress(w io.Writer) (show func(dataset.Progress), finish func()) 
 			bar = nil
 		}
 	}
-	source := ""
+	source, failed := "", notes{}
 	return func(p dataset.Progress) {
 		switch {
 		case p.Note != "":
-			stop()
-			fmt.Fprintf(w, "%s: %s\n", hostName(p.Source), p.Note)
+			failed.keep(p)
 		case p.Stage == "download":
 			if bar == nil || source != p.Source {
 				stop()
+				failed.tell(w)
 				source = p.Source
 				bar = newDownloadBar(w, p)
 			}
@@ -112,13 +112,14 @@ func newDownloadBar(w io.Writer, p dataset.Progress) *progressbar.ProgressBar {
 }
 
 func plainProgress(w io.Writer) func(dataset.Progress) {
-	source, quarter := "", int64(0)
+	source, quarter, failed := "", int64(0), notes{}
 	return func(p dataset.Progress) {
 		switch {
 		case p.Note != "":
-			fmt.Fprintf(w, "%s: %s\n", hostName(p.Source), p.Note)
+			failed.keep(p)
 		case p.Stage == "download":
 			if source != p.Source {
+				failed.tell(w)
 				source, quarter = p.Source, 0
 				fmt.Fprintf(w, "Downloading C-MAPSS from %s\n", hostName(p.Source))
 			}
@@ -130,6 +131,18 @@ func plainProgress(w io.Writer) func(dataset.Progress) {
 			fmt.Fprintln(w, "Checking every file")
 		}
 	}
+}
+
+// notes holds why mirrors failed until another one delivers; when none does, the error says it all.
+type notes []string
+
+func (n *notes) keep(p dataset.Progress) { *n = append(*n, hostName(p.Source)+": "+p.Note) }
+
+func (n *notes) tell(w io.Writer) {
+	for _, line := range *n {
+		fmt.Fprintln(w, line)
+	}
+	*n = nil
 }
 
 func hostName(address string) string {
