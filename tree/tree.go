@@ -44,6 +44,9 @@ const maxDepth = 512
 // maxFeatures is the number of columns a node's feature number can name.
 const maxFeatures = 65535
 
+// maxTarget keeps leaf values within float32 and squared sums within float64.
+const maxTarget = 1e30
+
 func checkMatrix(name string, x Matrix) error {
 	if x.Rows < 1 || x.Cols < 1 {
 		return fmt.Errorf("%s must have at least one row and one column, got %d x %d", name, x.Rows, x.Cols)
@@ -68,6 +71,11 @@ func checkTarget(prefix string, x Matrix, y, w []float64) error {
 	for i, v := range y {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fmt.Errorf("%sy must be finite: row %d is %v", prefix, i, v)
+		}
+	}
+	for i, v := range y {
+		if math.Abs(v) > maxTarget {
+			return fmt.Errorf("%sy must not exceed %v in size: row %d is %v", prefix, maxTarget, i, v)
 		}
 	}
 	if w == nil {
