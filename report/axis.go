@@ -187,7 +187,7 @@ func newPlot(c *canvas, a axes) *plot {
 	if a.xLabel != "" {
 		c.text("name", "middle", (p.left+p.right)/2, c.height-6, a.xLabel)
 	}
-	p.drawMarks(a.marks)
+	p.marks(a.marks, p.x, p.top, p.bottom)
 	return p
 }
 
@@ -227,7 +227,7 @@ func placeMarks(marks []Mark, x scale) []int {
 			rows[i] = -1
 			continue
 		}
-		w := textWidth(m.Label)*0.93 + 8
+		w := markWidth(m)
 		at := span{x.at(m.X), x.at(m.X) + w}
 		if at.to > x.to {
 			at = span{at.from - w, at.from}
@@ -251,21 +251,31 @@ func placeMarks(marks []Mark, x scale) []int {
 	return rows
 }
 
-func (p *plot) drawMarks(marks []Mark) {
-	for i, row := range placeMarks(marks, p.x) {
+// marks draws marks whose labels stand in rows above top and whose lines end at bottom. Lines come first: a label of a
+// lower row stands on the line that passes through it.
+func (c *canvas) marks(marks []Mark, x scale, top, bottom float64) {
+	rows := placeMarks(marks, x)
+	label := func(row int) float64 { return top - 8 - 14*float64(row) }
+	for i, row := range rows {
+		if row >= 0 {
+			c.line("markline", x.at(marks[i].X), label(row)-9, x.at(marks[i].X), bottom)
+		}
+	}
+	for i, row := range rows {
 		if row < 0 {
 			continue
 		}
-		m := marks[i]
-		at, y := p.x.at(m.X), p.top-8-float64(row)*14
-		p.line("markline", at, y-9, at, p.bottom)
-		if at+textWidth(m.Label)*0.93+8 > p.right {
-			p.text("mark", "end", at-4, y, m.Label)
+		at := x.at(marks[i].X)
+		if at+markWidth(marks[i]) > x.to {
+			c.text("mark", "end", at-4, label(row), marks[i].Label)
 		} else {
-			p.text("mark", "start", at+4, y, m.Label)
+			c.text("mark", "start", at+4, label(row), marks[i].Label)
 		}
 	}
 }
+
+// markWidth is the room that a mark's label needs.
+func markWidth(m Mark) float64 { return textWidth(m.Label)*0.93 + 8 }
 
 // thresholds draws horizontal limits over everything else.
 func (p *plot) thresholds(limits []Threshold) {

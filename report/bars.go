@@ -118,6 +118,10 @@ func (b Bars) drawLying(values extent) *canvas {
 	slot := thick*float64(max(len(b.Series), 1)) + 8
 	c := newCanvas(b.Wide, 0)
 	top := c.legend(b.keys()) + 4
+	if b.LabelLabel != "" {
+		c.text("name", "start", 4, top+8, b.LabelLabel)
+		top += 16
+	}
 	gutter := 0.0
 	for _, l := range b.Labels {
 		gutter = math.Max(gutter, textWidth(l))

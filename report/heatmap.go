@@ -19,6 +19,7 @@ type Heatmap struct {
 	Decimals         int         // of the numbers in the cells
 	ShowValues       bool        // writes the number into each cell that has room
 	HideColumnLabels bool        // for many columns, such as a time axis; every few are then shown
+	Marks            []Mark      // vertical lines; X counts columns, 0 is the left edge of the first
 	Wide             bool
 }
 
@@ -82,6 +83,10 @@ func (h Heatmap) draw() *canvas {
 	}
 	gutter = math.Min(gutter+12, c.width*0.4)
 	top := h.scaleBar(c, low, high) + 8
+	across := scale{0, math.Max(float64(len(h.Columns)), 1), gutter, c.width - 6}
+	for _, r := range placeMarks(h.Marks, across) {
+		top = math.Max(top, 32+14*float64(r+1))
+	}
 	cell := (c.width - gutter - 6) / math.Max(float64(len(h.Columns)), 1)
 	tall := math.Min(math.Max(cell, 17), 26)
 	for i, row := range h.Values {
@@ -105,6 +110,7 @@ func (h Heatmap) draw() *canvas {
 			}
 		}
 	}
+	c.marks(h.Marks, across, top, top+tall*float64(len(h.Rows)))
 	c.height = h.columnLabels(c, gutter, top+tall*float64(len(h.Rows)), cell)
 	return c
 }
@@ -130,7 +136,8 @@ func (h Heatmap) columnLabels(c *canvas, left, y, cell float64) float64 {
 		if slant {
 			c.slanted("cat", x+5, y+12, h.Columns[j])
 		} else {
-			c.text("cat", "middle", x, y+16, h.Columns[j])
+			half := textWidth(h.Columns[j]) / 2
+			c.text("cat", "middle", math.Min(x, c.width-half), y+16, h.Columns[j])
 		}
 	}
 	height := y + 24

@@ -86,7 +86,7 @@ func quarters() report.Chart {
 }
 
 func importances() report.Chart {
-	return report.Bars{Title: "What the forest looks at", ValueLabel: "importance", Horizontal: true,
+	return report.Bars{Title: "What the forest looks at", ValueLabel: "importance", LabelLabel: "feature", Horizontal: true,
 		Labels: []string{"sensor_11_change_from_start", "sensor_4_ewma", "cycle", "sensor_12_rolling_mean_5", "sensor_<9>"},
 		Series: []report.BarSeries{{Values: []float64{0.31, 0.22, 0.12, 0.07, 0.015}}}}
 }
@@ -135,7 +135,8 @@ func correlation() report.Chart {
 }
 
 func psiOverTime() report.Chart {
-	h := report.Heatmap{Title: "PSI by channel over time", ScaleLabel: "PSI", ColumnLabel: "readings", HideColumnLabels: true, Wide: true}
+	h := report.Heatmap{Title: "PSI by channel over time", ScaleLabel: "PSI", ColumnLabel: "readings", HideColumnLabels: true, Wide: true,
+		Marks: []report.Mark{{X: 0, Label: "T0 FD001"}, {X: 30, Label: "T1 FD002"}, {X: 60, Label: "T2 FD003"}, {X: 64, Label: "v2 promoted"}, {X: 118, Label: "T3 FD004"}}}
 	for j := range 120 {
 		h.Columns = append(h.Columns, report.Number(float64(j*500), 0))
 	}

@@ -92,7 +92,7 @@ svg{display:block;width:100%;height:auto;min-width:420px}
 figure.wide svg{min-width:760px}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","DejaVu Sans",Arial,sans-serif;fill:var(--soft);font-variant-numeric:tabular-nums}
 svg text.key,svg text.cat{fill:var(--ink)}
-svg text.mark{fill:var(--ink);font-size:11px}
+svg text.mark{fill:var(--ink);font-size:11px;paint-order:stroke;stroke:var(--panel);stroke-width:4px;stroke-linejoin:round}
 svg text.limit{fill:var(--bad);font-weight:600;paint-order:stroke;stroke:var(--panel);stroke-width:4px;stroke-linejoin:round}
 svg text.value{fill:var(--ink);font-size:11px}
 svg text.cell{fill:var(--ink);font-size:10px}
