@@ -66,14 +66,19 @@ func (p *predictions) predictBatch(c *call) error {
 		return err
 	}
 	if len(req.Readings) == 0 {
-		return turbofan.Invalid("readings", "must have at least one reading")
+		return turbofan.Invalid("readings", "must hold at least one reading")
 	}
 	if req.Explain && answer == mimeCSV {
 		return turbofan.Invalid("explain", "reasons have no place in CSV; ask for another format by the header Accept: %s", mimeNDJSON)
 	}
 	predictions, err := p.call(c, req)
 	if err != nil {
-		return inLine(err, lines)
+		return renameReading(err, func(i int) path {
+			if i < len(lines) {
+				return path{"line", lines[i]}
+			}
+			return readingsForm.at(i)
+		})
 	}
 	c.writeBatch(answer, predictions)
 	return nil
@@ -267,22 +272,6 @@ func cellValue(cell string, kind fieldKind) (float64, bool) {
 	}
 	v, err := strconv.ParseFloat(cell, 64)
 	return v, err == nil && !math.IsInf(v, 0) && !math.IsNaN(v)
-}
-
-// inLine makes an error of the service about readings[i] name the line that reading i came from.
-func inLine(err error, lines []int) error {
-	e, ok := errors.AsType[*turbofan.Error](err)
-	if !ok || lines == nil {
-		return err
-	}
-	index, rest, found := strings.Cut(strings.TrimPrefix(e.Field, "readings["), "]")
-	i, bad := strconv.Atoi(index)
-	if !found || bad != nil || i < 0 || i >= len(lines) {
-		return err
-	}
-	renamed := *e
-	renamed.Field = path{"line", lines[i]}.String() + rest
-	return &renamed
 }
 
 // writeBatch makes predictions the answer.

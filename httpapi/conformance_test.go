@@ -221,7 +221,7 @@ func TestFeedbackConformance(t *testing.T) {
 		list(turbofan.OutcomeQuery{Since: second.At, Until: third.At}, second)
 
 		_, err := s.Record(ctx, nil)
-		wantError(t, err, turbofan.EInvalid, "outcomes", "must have at least one outcome")
+		wantError(t, err, turbofan.EInvalid, "outcomes", "must hold at least one outcome")
 		_, err = s.Record(ctx, []turbofan.Outcome{first, {Note: "?"}})
 		wantError(t, err, turbofan.EInvalid, "outcomes[1].unit_id", "is missing")
 		_, err = s.Record(ctx, []turbofan.Outcome{{UnitID: "1", ActualRUL: new(-1.0)}})

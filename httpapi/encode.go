@@ -167,6 +167,17 @@ func appendReading(dst []byte, r *turbofan.Reading) []byte {
 	return append(dst, '}')
 }
 
+func appendReadings(dst []byte, rs []turbofan.Reading) []byte {
+	dst = append(dst, '[')
+	for i := range rs {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendReading(dst, &rs[i])
+	}
+	return append(dst, ']')
+}
+
 // appendError appends the body of an error answer.
 func appendError(dst []byte, code, field, message string) []byte {
 	dst = append(dst, `{"error":`...)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -41,7 +42,7 @@ func (f *feedback) record(c *call) error {
 	}
 	receipts, err := f.svc.Record(c.ctx, outcomes)
 	if err != nil && single {
-		return renameField(err, "outcomes[0]", "outcome")
+		return renameOutcome(err)
 	}
 	if err != nil {
 		return err
@@ -55,6 +56,17 @@ func (f *feedback) record(c *call) error {
 	}
 	c.list("receipts", out)
 	return nil
+}
+
+// renameOutcome makes an error about the field of the only outcome of a list name that field of outcome.
+func renameOutcome(err error) error {
+	e, ok := errors.AsType[*turbofan.Error](err)
+	if !ok || e.Field == "" {
+		return err
+	}
+	renamed := *e
+	renamed.Field = "outcome." + strings.TrimPrefix(e.Field, "outcomes[0].")
+	return &renamed
 }
 
 // outcomeFields are the fields of an outcome; the first of each line is its name, the rest are other spellings.
@@ -137,7 +149,7 @@ func decodeOutcomeList(s *scanner, most int) ([]turbofan.Outcome, error) {
 		out = append(out, o)
 	}
 	if len(out) == 0 {
-		return nil, turbofan.Invalid("outcomes", "must have at least one outcome")
+		return nil, turbofan.Invalid("outcomes", "must hold at least one outcome")
 	}
 	return out, nil
 }

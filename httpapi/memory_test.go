@@ -37,14 +37,17 @@ func (m *memoryPredictions) Predict(ctx context.Context, req turbofan.PredictReq
 		return nil, turbofan.Errorf(turbofan.EUnavailable, "no model serves yet")
 	}
 	if len(req.Readings) == 0 {
-		return nil, turbofan.Invalid("readings", "must have at least one reading")
+		return nil, turbofan.Invalid("readings", "must hold at least one reading")
 	}
 	schema := turbofan.CMAPSS()
 	var out []turbofan.Prediction
 	last := make(map[string]int)
 	for i := range req.Readings {
 		r := &req.Readings[i]
-		at := fmt.Sprintf("readings[%d]", i)
+		at := "reading"
+		if len(req.Readings) > 1 {
+			at = fmt.Sprintf("readings[%d]", i)
+		}
 		if err := r.Validate(&schema, at); err != nil {
 			return nil, err
 		}
@@ -151,7 +154,7 @@ func (m *memoryFeedback) Record(_ context.Context, outcomes []turbofan.Outcome) 
 		return nil, m.broken
 	}
 	if len(outcomes) == 0 {
-		return nil, turbofan.Invalid("outcomes", "must have at least one outcome")
+		return nil, turbofan.Invalid("outcomes", "must hold at least one outcome")
 	}
 	var out []turbofan.OutcomeReceipt
 	for i, o := range outcomes {

@@ -53,7 +53,6 @@ func descriptions() map[string]string {
 		"ChannelDrift.mean_shift":        "In standard deviations of the reference.",
 		"NewCondition.commissioned":      "Enough new units were seen to normalise by it.",
 		"Prediction.warnings":            "What was unusual about the reading, in words.",
-		"OutcomeReceipt.duplicate":       "The same outcome was stored before.",
 		"DriftReport.new_conditions":     "Operating conditions that the model never saw in training.",
 		"DriftReport.quality":            "Faults of the data, kept apart from drift.",
 		"GateComparison.difference_high": "Upper bound of challenger minus champion.",
@@ -65,7 +64,7 @@ func descriptions() map[string]string {
 		"DriftReport.verdict":            "no_drift, drift or insufficient_data.",
 		"Job.stage":                      "What the job does now.",
 		"Job.error":                      "Why the job failed or was refused.",
-		"Job.trigger":                    "drift, schedule or manual.",
+		"Job.trigger":                    "drift, schedule, manual or bootstrap.",
 		"DriftReport.score":              "The statistic that the verdict is drawn from.",
 		"DriftReport.threshold":          "The bound of score.",
 		"Outcome.unit_id":                "The unit that the outcome speaks of.",
@@ -214,7 +213,7 @@ func (h *retraining) operations() []*operation {
 			return node{{"type", "object"}, {"title", "Input"}, {"properties", node{
 				{"reason", node{{"type", "string"}, {"maxLength", 1000}, {"default", ""}, {"title", "Reason"}}},
 				{"force", node{{"type", "boolean"}, {"default", false}, {"title", "Force"}}},
-				{"trigger", node{{"type", "string"}, {"enum", []string{"drift", "schedule", "manual"}}, {"default", "manual"}, {"title", "Trigger"}}},
+				{"trigger", node{{"type", "string"}, {"enum", []string{"drift", "schedule", "manual", "bootstrap"}}, {"default", "manual"}, {"title", "Trigger"}}},
 			}}, {"additionalProperties", false}}
 		},
 		examples: []example{{name: "by hand", value: `{"reason":"a new fleet","force":false}`}},

@@ -98,6 +98,14 @@ func (f predictForm) field() string {
 	return "reading"
 }
 
+// at returns where reading i of a request of the form stands.
+func (f predictForm) at(i int) path {
+	if f == bareForm || f == readingForm {
+		i = -1
+	}
+	return path{f.field(), i}
+}
+
 func (p *predictions) predict(c *call) error {
 	req, err := c.options()
 	if err != nil {
@@ -109,10 +117,7 @@ func (p *predictions) predict(c *call) error {
 	}
 	answers, err := p.call(c, req)
 	if err != nil {
-		if form == bareForm || form == readingForm {
-			return renameField(err, "readings[0]", "reading")
-		}
-		return renameField(err, "readings", form.field())
+		return renameReading(err, form.at)
 	}
 	if form == readingsForm {
 		c.out = appendPredictions(c.out, answers)
@@ -257,7 +262,7 @@ func (p *predictions) many(c *call, req *turbofan.PredictRequest, want, form pre
 	var err error
 	req.Readings, err = p.list(c, want.field())
 	if err == nil && len(req.Readings) == 0 {
-		return turbofan.Invalid(want.field(), "must have at least one reading")
+		return turbofan.Invalid(want.field(), "must hold at least one reading")
 	}
 	return err
 }
@@ -342,18 +347,30 @@ func (p *predictions) units(c *call, readings []turbofan.Reading, form predictFo
 	return nil
 }
 
-// renameField makes an error of the service, which speaks of a list, speak of what the caller sent.
-func renameField(err error, from, to string) error {
+// renameReading makes an error of the service about one reading, which it calls reading or readings[i], name the place
+// where the caller put that reading.
+func renameReading(err error, at func(i int) path) error {
 	e, ok := errors.AsType[*turbofan.Error](err)
 	if !ok {
 		return err
 	}
-	rest, ok := strings.CutPrefix(e.Field, from)
+	rest, ok := strings.CutPrefix(e.Field, "reading")
 	if !ok {
 		return err
 	}
+	i := 0
+	if list, ok := strings.CutPrefix(rest, "s["); ok {
+		index, after, _ := strings.Cut(list, "]")
+		n, bad := strconv.Atoi(index)
+		if bad != nil || n < 0 {
+			return err
+		}
+		i, rest = n, after
+	} else if rest != "" && rest[0] != '.' {
+		return err
+	}
 	renamed := *e
-	renamed.Field = to + rest
+	renamed.Field = at(i).String() + rest
 	return &renamed
 }
 
@@ -399,25 +416,31 @@ func NewPredictionClient(baseURL string, c *http.Client) *PredictionClient {
 
 // Predict implements turbofan.PredictionService.
 func (p *PredictionClient) Predict(ctx context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
-	body := append(make([]byte, 0, 512*len(req.Readings)+64), `{"readings":[`...)
-	for i := range req.Readings {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = appendReading(body, &req.Readings[i])
+	body := make([]byte, 0, 512*len(req.Readings)+64)
+	if len(req.Readings) == 1 {
+		body = appendReading(append(body, `{"reading":`...), &req.Readings[0])
+	} else {
+		body = appendReadings(append(body, `{"readings":`...), req.Readings)
 	}
-	body = append(body, ']')
 	if req.Explain {
 		body = append(body, `,"explain":true`...)
 	}
 	if req.Stateless {
 		body = append(body, `,"stateless":true`...)
 	}
+	// A reading that is stored already may be refused as a conflict, so only what stores nothing is safe to repeat.
+	call := request{method: http.MethodPost, path: "/predict", body: append(body, '}'), idempotent: req.Stateless}
+	if len(req.Readings) == 1 {
+		one := make([]turbofan.Prediction, 1)
+		if err := p.do(ctx, call, &one[0]); err != nil {
+			return nil, err
+		}
+		return one, nil
+	}
 	var answer struct {
 		Predictions []turbofan.Prediction `json:"predictions"`
 	}
-	// A reading that is stored already may be refused as a conflict, so only what stores nothing is safe to repeat.
-	err := p.do(ctx, request{method: http.MethodPost, path: "/predict", body: append(body, '}'), idempotent: req.Stateless}, &answer)
+	err := p.do(ctx, call, &answer)
 	return answer.Predictions, err
 }
 

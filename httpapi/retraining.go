@@ -72,9 +72,9 @@ func decodeRetrain(c *call) (turbofan.RetrainRequest, error) {
 		switch req.Trigger {
 		case "":
 			req.Trigger = "manual"
-		case "drift", "schedule", "manual":
+		case "drift", "schedule", "manual", "bootstrap":
 		default:
-			return turbofan.Invalid(key, "must be drift, schedule or manual, not %q", clip([]byte(req.Trigger)))
+			return turbofan.Invalid(key, "must be drift, schedule, manual or bootstrap, not %q", clip([]byte(req.Trigger)))
 		}
 		return nil
 	})
