@@ -60,12 +60,13 @@ func writeUntilKilled(path string) error {
 	return <-errs
 }
 
-// TestKilled kills a writing process without notice, twenty times over one file. Every outcome that it acknowledged
+// TestKilled kills a writing process without notice, twenty times over one file (four under the race detector, where
+// each costs seconds). Every outcome that it acknowledged
 // must be there, and the file must open as it is.
 func TestKilled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	total := 0
-	for round := range 20 {
+	for round := range kills {
 		acknowledged := killWhileWriting(t, path, 5+7*round)
 		total += len(acknowledged)
 		s := openSQLite(t, sqlstore.Config{Path: path})
@@ -88,7 +89,7 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d acknowledged outcomes over 20 kills", total)
+	t.Logf("%d acknowledged outcomes over %d kills", total, kills)
 }
 
 // killWhileWriting starts a writer, kills it once it has acknowledged n outcomes, and returns all it acknowledged.

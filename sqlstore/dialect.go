@@ -11,7 +11,6 @@ import (
 
 // dialect is where the two databases differ; every query is written once, with "?" for a parameter.
 type dialect struct {
-	name string
 	// numbered says that parameters are $1, $2 and so on.
 	numbered bool
 	// begin opens a writing transaction, and holds off every other writer of the store until it ends. Without that,
@@ -20,12 +19,13 @@ type dialect struct {
 	begin []string
 	// refused reports whether err means that the database will never take the data, however often it is tried.
 	refused func(err error) bool
+	// hint says what an operator should look at, or nothing.
+	hint func(err error) string
 }
 
 // sqliteDialect is SQLite's through modernc.org/sqlite.
 func sqliteDialect() dialect {
 	return dialect{
-		name:  "sqlite",
 		begin: []string{"BEGIN IMMEDIATE"},
 		refused: func(err error) bool {
 			e, ok := errors.AsType[*sqlite.Error](err)
@@ -39,6 +39,31 @@ func sqliteDialect() dialect {
 				return false
 			}
 		},
+		hint: sqliteHint,
+	}
+}
+
+// sqliteHint turns the codes an operator meets into what to look at.
+func sqliteHint(err error) string {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	if !ok {
+		return ""
+	}
+	switch e.Code() & 0xff {
+	case sqlitelib.SQLITE_NOTADB:
+		return "the file is not a SQLite database, or it is damaged: restore a backup or move it away"
+	case sqlitelib.SQLITE_CORRUPT:
+		return "the file is damaged: restore a backup or move it away"
+	case sqlitelib.SQLITE_BUSY, sqlitelib.SQLITE_LOCKED:
+		return "another process holds the lock of the file"
+	case sqlitelib.SQLITE_FULL:
+		return "the disk is full"
+	case sqlitelib.SQLITE_IOERR:
+		return "the disk does not take the write or give the read"
+	case sqlitelib.SQLITE_READONLY:
+		return "the file is read-only"
+	default:
+		return ""
 	}
 }
 

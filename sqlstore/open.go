@@ -15,8 +15,6 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlitelib "modernc.org/sqlite/lib"
 )
 
 const (
@@ -121,8 +119,8 @@ func sqliteDSN(path string, busy time.Duration, cacheKiB int, readOnly bool) str
 }
 
 // migrate applies what is missing and refuses a schema that this program does not know yet.
-func (d *database) migrate(ctx context.Context, gd goose.Dialect, migrations fs.FS, log *slog.Logger) error {
-	options := []goose.ProviderOption{goose.WithDisableGlobalRegistry(true)}
+func (d *database) migrate(ctx context.Context, gd goose.Dialect, migrations fs.FS, log *slog.Logger, options ...goose.ProviderOption) error {
+	options = append(options, goose.WithDisableGlobalRegistry(true))
 	if log != nil {
 		options = append(options, goose.WithSlog(log))
 	}
@@ -152,34 +150,10 @@ func (d *database) wrap(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if hint := sqliteHint(err); hint != "" {
+	if hint := d.dialect.hint(err); hint != "" {
 		return fmt.Errorf("%s store %s: %s: %w", op, d.name, hint, err)
 	}
 	return fmt.Errorf("%s store %s: %w", op, d.name, err)
-}
-
-// sqliteHint turns the codes an operator meets into what to look at.
-func sqliteHint(err error) string {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	if !ok {
-		return ""
-	}
-	switch e.Code() & 0xff {
-	case sqlitelib.SQLITE_NOTADB:
-		return "the file is not a SQLite database, or it is damaged: restore a backup or move it away"
-	case sqlitelib.SQLITE_CORRUPT:
-		return "the file is damaged: restore a backup or move it away"
-	case sqlitelib.SQLITE_BUSY, sqlitelib.SQLITE_LOCKED:
-		return "another process holds the lock of the file"
-	case sqlitelib.SQLITE_FULL:
-		return "the disk is full"
-	case sqlitelib.SQLITE_IOERR:
-		return "the disk does not take the write or give the read"
-	case sqlitelib.SQLITE_READONLY:
-		return "the file is read-only"
-	default:
-		return ""
-	}
 }
 
 // query returns the statement for q, written with "?" for each parameter, prepared on the readers.

@@ -168,7 +168,7 @@ func (r *recorder) truths() (matched int64, err error) {
 			keep = `DO NOTHING`
 		}
 		return r.tx.exec(`INSERT INTO truths (prediction_seq, model_version, actual_rul)
-			SELECT seq, model_version, ? FROM predictions WHERE unit_id = ? AND cycle = ?
+			SELECT seq, model_version, CAST(? AS DOUBLE PRECISION) FROM predictions WHERE unit_id = ? AND cycle = ?
 			ON CONFLICT (prediction_seq) `+keep, *o.ActualRUL, o.UnitID, o.Cycle)
 	}
 	if o.FailedAtCycle == nil {

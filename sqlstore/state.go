@@ -16,13 +16,16 @@ import (
 	"turbofan"
 )
 
-//go:embed migrations/state/sqlite/*.sql
+//go:embed migrations/state
 var stateMigrations embed.FS
 
 // Config says where a State is kept and how it writes. Zero values take the defaults named beside them.
 type Config struct {
-	// Path is the SQLite file, created when it is new. Its directory must exist.
+	// Path is the SQLite file, created when it is new. Its directory must exist. Either Path or DSN is given.
 	Path string
+	// DSN is the address of a PostgreSQL database, such as "postgres://turbofan@db/turbofan"; libpq's environment
+	// variables fill in what it leaves out. Several processes may share it.
+	DSN string
 
 	// Queue is how many prediction records may wait to be written before Append blocks: 16,384. An outcome waits for
 	// all that were queued before it, so a longer queue is a slower answer to feedback under overload.
@@ -72,11 +75,7 @@ func OpenState(ctx context.Context, cfg Config) (*State, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	migrations, err := fs.Sub(stateMigrations, "migrations/state/sqlite")
-	if err != nil {
-		return nil, fmt.Errorf("read migrations: %w", err)
-	}
-	db, err := open(ctx, cfg.Path, migrations, openOptions{busyTimeout: cfg.BusyTimeout, readers: cfg.Readers, log: cfg.Logger})
+	db, err := openState(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +84,22 @@ func OpenState(ctx context.Context, cfg Config) (*State, error) {
 		return nil, errors.Join(err, db.close())
 	}
 	return &State{db: db, w: w, cfg: cfg}, nil
+}
+
+func openState(ctx context.Context, cfg Config) (*database, error) {
+	if cfg.Path != "" && cfg.DSN != "" {
+		return nil, errors.New("open store: a file and a server are both named, give one")
+	}
+	opt := openOptions{busyTimeout: cfg.BusyTimeout, readers: cfg.Readers, log: cfg.Logger}
+	kind, connect, target := "sqlite", open, cfg.Path
+	if cfg.DSN != "" {
+		kind, connect, target = "postgres", openPostgres, cfg.DSN
+	}
+	migrations, err := fs.Sub(stateMigrations, "migrations/state/"+kind)
+	if err != nil {
+		return nil, fmt.Errorf("read migrations: %w", err)
+	}
+	return connect(ctx, target, migrations, opt)
 }
 
 // Close writes what is queued and closes the store. Calls after it, and calls that it overtakes, are EUnavailable. An

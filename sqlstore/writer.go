@@ -37,8 +37,9 @@ type writer struct {
 	mu      sync.Mutex
 	entries []entry
 	records int           // in entries
+	flying  int           // records taken from the queue and not on disk yet
 	urgent  int           // entries that somebody waits for
-	room    chan struct{} // closed, and replaced, whenever records leave the queue
+	room    chan struct{} // closed, and replaced, whenever records leave the writer
 	closed  bool
 	failing error // why the newest commit failed, nil after one that did not
 	lost    int   // records that Close gave up
@@ -54,7 +55,6 @@ type entry struct {
 // operation alone.
 type operation struct {
 	ctx  context.Context
-	name string
 	do   func(*txn) error
 	err  error
 	done chan error
@@ -77,13 +77,13 @@ func newWriter(db *database, cfg Config) (*writer, error) {
 func (w *writer) length() float64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return float64(w.records)
+	return float64(w.held())
 }
 
 // append queues records; they are committed together.
 func (w *writer) append(ctx context.Context, records []record) error {
 	w.mu.Lock()
-	for w.records > 0 && w.records+len(records) > w.queue && !w.closed {
+	for w.held() > 0 && w.held()+len(records) > w.queue && !w.closed {
 		if failing := w.failing; failing != nil {
 			w.mu.Unlock()
 			return refusing(failing)
@@ -111,9 +111,19 @@ func (w *writer) append(ctx context.Context, records []record) error {
 	return nil
 }
 
+// held counts the records in memory. The caller holds mu.
+func (w *writer) held() int { return w.records + w.flying }
+
+// landed takes records that left the writer, written or not, off its count. The caller holds mu.
+func (w *writer) landed(records int) {
+	w.flying -= records
+	close(w.room)
+	w.room = make(chan struct{})
+}
+
 // do queues an operation and waits until it is on disk, or failed.
 func (w *writer) do(ctx context.Context, name string, f func(*txn) error) error {
-	op := &operation{ctx: ctx, name: name, do: f, done: make(chan error, 1)}
+	op := &operation{ctx: ctx, do: f, done: make(chan error, 1)}
 	w.mu.Lock()
 	if w.closed {
 		w.mu.Unlock()
@@ -249,8 +259,7 @@ func (w *writer) take(batch []entry) []entry {
 	clear(w.entries[rest:])
 	w.entries = w.entries[:rest]
 	w.records -= records
-	close(w.room)
-	w.room = make(chan struct{})
+	w.flying += records
 	return batch
 }
 
@@ -287,6 +296,7 @@ func (w *writer) commit(batch []entry) error {
 	if err == nil {
 		w.mu.Lock()
 		w.failing = nil
+		w.landed(records)
 		w.mu.Unlock()
 		w.waiting.Add(-int64(len(batch)))
 		for _, e := range batch {
@@ -298,11 +308,12 @@ func (w *writer) commit(batch []entry) error {
 	}
 	err = w.db.wrap("write to", err)
 	w.log.Error("commit failed", "store", w.db.name, "records", records, "error", err)
-	w.recover(batch, err)
+	w.recover(batch, records, err)
 	return err
 }
 
-func (w *writer) recover(batch []entry, err error) {
+// recover deals with a batch of so many records whose transaction failed with err.
+func (w *writer) recover(batch []entry, records int, err error) {
 	keep := make([]entry, 0, len(batch))
 	for _, e := range batch {
 		switch {
@@ -329,6 +340,7 @@ func (w *writer) recover(batch []entry, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.failing = err
+	w.landed(records)
 	if w.closed {
 		for _, e := range keep {
 			w.lost += len(e.records)

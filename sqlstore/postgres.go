@@ -1,0 +1,88 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// writeLock is the key of the advisory lock that one writing transaction of a database holds at a time.
+const writeLock = 0x7475_7262_6f66_616e
+
+func postgresDialect() dialect {
+	return dialect{
+		numbered: true,
+		begin:    []string{"BEGIN", "SELECT pg_advisory_xact_lock(" + strconv.Itoa(writeLock) + ")"},
+		refused: func(err error) bool {
+			e, ok := errors.AsType[*pgconn.PgError](err)
+			// Class 22 is data that no column takes, class 23 a broken constraint.
+			return ok && (strings.HasPrefix(e.Code, "22") || strings.HasPrefix(e.Code, "23"))
+		},
+		hint: postgresHint,
+	}
+}
+
+// postgresHint turns the failures an operator meets into what to look at.
+func postgresHint(err error) string {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return "the server cannot be reached or does not let us in"
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return ""
+	}
+	switch e.Code {
+	case "53100":
+		return "the server's disk is full"
+	case "53300":
+		return "the server has no connection left"
+	case "25006":
+		return "the server is read-only, perhaps a standby"
+	case "42501":
+		return "the user lacks a privilege"
+	default:
+		return ""
+	}
+}
+
+// openPostgres opens the database at dsn and brings its schema up to the migrations at the top of migrations; a lock
+// lets one of several processes that start together do that.
+func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOptions) (*database, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if opt.readers <= 0 {
+		opt.readers = defaultReaders
+	}
+	d := &database{
+		name:    net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))) + "/" + cfg.Database,
+		dialect: postgresDialect(), stmts: map[string]*sql.Stmt{},
+		writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg),
+	}
+	d.writer.SetMaxOpenConns(1)
+	d.reader.SetMaxOpenConns(opt.readers)
+	d.reader.SetMaxIdleConns(opt.readers)
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", d.name, err), d.close())
+	}
+	if err := d.writer.PingContext(ctx); err != nil {
+		return nil, errors.Join(d.wrap("open", err), d.close())
+	}
+	if err := d.migrate(ctx, goose.DialectPostgres, migrations, opt.log, goose.WithSessionLocker(locker)); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
