@@ -74,7 +74,7 @@ watches whether it is still right, and retrains and redeploys itself when it is 
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err: err, hint: cmd.CommandPath() + " --help"}
 	})
-	root.AddCommand(newVersionCommand())
+	root.AddCommand(newDemoCommand(), newServeCommand(), newTrainCommand(), newEvaluateCommand(), newPredictCommand(), newVersionCommand())
 	root.AddCommand(newRegistryCommand())
 	root.AddCommand(newDataCommand())
 	return root

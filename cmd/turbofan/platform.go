@@ -1,0 +1,328 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"turbofan"
+	"turbofan/drift"
+	"turbofan/feedback"
+	"turbofan/httpapi"
+	"turbofan/mlflow"
+	"turbofan/predict"
+	"turbofan/registry"
+	"turbofan/retrain"
+	"turbofan/sqlstore"
+)
+
+// platform is the services of one process, each behind its own port. It is the only place that knows which of them
+// share the process: a service is given either its neighbour or a client of it, and cannot tell.
+type platform struct {
+	cfg       config
+	log       *slog.Logger
+	state     *sqlstore.State
+	closers   []func() error // in order of opening
+	registry  turbofan.Registry
+	tracking  turbofan.Tracking
+	predict   *predict.Service
+	feedback  *feedback.Service
+	retrain   *retrain.Service
+	drift     *drift.Service
+	listeners map[string]net.Listener
+	handlers  map[string]http.Handler
+	run       []func(context.Context) error // loops of the services
+}
+
+// newPlatform opens the stores and ports and builds the services of cfg.Roles; nothing runs yet. On error everything
+// that was opened is closed.
+func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform, err error) {
+	p := &platform{cfg: cfg, log: log, listeners: map[string]net.Listener{}, handlers: map[string]http.Handler{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+		return nil, fmt.Errorf("open data directory: %w", err)
+	}
+	if err := p.listen(); err != nil {
+		return nil, err
+	}
+	common := prometheus.NewRegistry()
+	common.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := p.openRegistry(ctx, common); err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(cfg.Roles, func(r string) bool { return r != roleRegistry }) {
+		p.state, err = sqlstore.OpenState(ctx, sqlstore.Config{Path: cfg.path("state.db"), Logger: log, Registerer: common})
+		if err != nil {
+			return nil, err
+		}
+		p.closers = append(p.closers, p.state.Close)
+	}
+	for _, build := range []struct {
+		role string
+		f    func(*prometheus.Registry) error
+	}{{rolePredict, p.buildPredict}, {roleFeedback, p.buildFeedback}, {roleRetrain, p.buildRetrain}, {roleDrift, p.buildDrift}} {
+		if !p.has(build.role) {
+			continue
+		}
+		reg := prometheus.NewRegistry()
+		if err := reg.Register(forward{common}); err != nil {
+			return nil, err
+		}
+		if err := build.f(reg); err != nil {
+			return nil, fmt.Errorf("start %s: %w", build.role, err)
+		}
+	}
+	return p, nil
+}
+
+// forward lets each role's /metrics show what the whole process measures, such as its store.
+type forward struct{ g *prometheus.Registry }
+
+func (f forward) Describe(ch chan<- *prometheus.Desc) { f.g.Describe(ch) }
+func (f forward) Collect(ch chan<- prometheus.Metric) { f.g.Collect(ch) }
+
+func (p *platform) has(role string) bool { return slices.Contains(p.cfg.Roles, role) }
+
+// listen takes every port before anything else is opened, so that a port in use is the first thing said.
+func (p *platform) listen() error {
+	for _, role := range p.cfg.Roles {
+		if p.listeners[role] != nil {
+			continue
+		}
+		addr := net.JoinHostPort(p.cfg.Host, strconv.Itoa(p.cfg.Ports[role]))
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return turbofan.Errorf(turbofan.EUnavailable, "listen for %s on %s; choose another with --port %s=NUMBER: %w", role, addr, role, err)
+		}
+		p.listeners[role] = l
+		p.closers = append(p.closers, func() error {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+	return nil
+}
+
+// openRegistry takes the embedded registry where this process has that role, and otherwise speaks to the MLflow server
+// at TrackingURI or to the process that has it.
+func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry) error {
+	uri := p.cfg.TrackingURI
+	if p.has(roleRegistry) {
+		own, err := p.openEmbedded(ctx)
+		if err != nil {
+			return err
+		}
+		p.handlers[roleRegistry] = registryHandler(mlflow.NewHandler(own, mlflow.HandlerConfig{Logger: p.log.With("role", roleRegistry)}), common)
+		if uri == "" {
+			p.registry, p.tracking = own, own
+			return nil
+		}
+	}
+	if uri == "" {
+		uri = p.cfg.url(roleRegistry)
+	}
+	client, err := mlflow.NewClient(uri, nil)
+	if err != nil {
+		return err
+	}
+	p.registry, p.tracking = client, client
+	return nil
+}
+
+func (p *platform) openEmbedded(ctx context.Context) (*registry.Registry, error) {
+	db, own, err := openRegistryFiles(ctx, p.cfg, p.log)
+	if err != nil {
+		return nil, err
+	}
+	p.closers = append(p.closers, db.Close, own.Close)
+	return own, nil
+}
+
+// registryHandler adds what every role answers to MLflow's routes.
+func registryHandler(h http.Handler, common *prometheus.Registry) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(common, promhttp.HandlerOpts{}))
+	for _, path := range []string{"GET /livez", "GET /readyz", "GET /healthz"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	}
+	mux.Handle("/", h)
+	return mux
+}
+
+// openRegistryFiles opens the embedded registry of a data directory.
+func openRegistryFiles(ctx context.Context, cfg config, log *slog.Logger) (*sqlstore.RegistryDB, *registry.Registry, error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+		return nil, nil, fmt.Errorf("open data directory: %w", err)
+	}
+	db, err := sqlstore.OpenRegistry(ctx, cfg.path("registry.db"))
+	if err != nil {
+		return nil, nil, err
+	}
+	own, err := registry.Open(ctx, registry.Config{ArtifactRoot: cfg.path("artifacts"), Logger: log}, db)
+	if err != nil {
+		return nil, nil, errors.Join(err, db.Close())
+	}
+	return db, own, nil
+}
+
+func (p *platform) api(role string, reg *prometheus.Registry, ready func(context.Context) error) (httpapi.Config, httpapi.Options) {
+	c := httpapi.DefaultConfig()
+	c.Role, c.Version = role, readBuildInfo().Version
+	c.MaxBodyBytes, c.MaxReadings, c.Timeout = p.cfg.Limits.MaxBodyBytes, p.cfg.Limits.MaxReadings, time.Duration(p.cfg.Limits.Timeout)
+	return c, httpapi.Options{Registry: reg, Logger: p.log.With("role", role), Ready: ready}
+}
+
+func (p *platform) buildPredict(reg *prometheus.Registry) (err error) {
+	c := predict.DefaultConfig()
+	c.ModelName, c.CacheDir, c.RefreshEvery = p.cfg.Model.Name, p.cfg.path("serving"), time.Duration(p.cfg.Refresh)
+	p.predict, err = predict.New(c, p.registry, predict.Stores{Readings: p.state, Predictions: p.state}, reg, p.log.With("role", rolePredict))
+	if err != nil {
+		return err
+	}
+	p.run = append(p.run, p.predict.Run)
+	ac, ao := p.api(rolePredict, reg, p.predict.Ready)
+	p.handlers[rolePredict], err = httpapi.PredictionHandler(ac, p.predict, ao)
+	return err
+}
+
+func (p *platform) buildFeedback(reg *prometheus.Registry) (err error) {
+	p.feedback, err = feedback.New(feedback.Config{Cap: p.cfg.learner().Cap}, p.state, reg, p.log.With("role", roleFeedback))
+	if err != nil {
+		return err
+	}
+	ac, ao := p.api(roleFeedback, reg, nil)
+	p.handlers[roleFeedback], err = httpapi.FeedbackHandler(ac, p.feedback, ao)
+	return err
+}
+
+func (p *platform) buildRetrain(reg *prometheus.Registry) (err error) {
+	c := retrain.DefaultConfig()
+	c.ModelName, c.Experiment, c.WorkDir, c.Model, c.MinNewUnits = p.cfg.Model.Name, p.cfg.Model.Name, p.cfg.path("training"), p.cfg.learner(), p.cfg.Retrain.MinNewUnits
+	p.retrain, err = retrain.New(c, p.registry, p.tracking, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: p.state},
+		lazyBaseline(p.cfg), reg, p.log.With("role", roleRetrain))
+	if err != nil {
+		return err
+	}
+	p.run = append(p.run, p.bootstrap, p.retrain.Run)
+	ac, ao := p.api(roleRetrain, reg, nil)
+	p.handlers[roleRetrain], err = httpapi.RetrainingHandler(ac, p.retrain, ao)
+	return err
+}
+
+// bootstrap asks for a first model where the registry has none, so that a bare `turbofan serve` ends up serving.
+func (p *platform) bootstrap(ctx context.Context) error {
+	if !p.cfg.Retrain.Bootstrap {
+		return nil
+	}
+	_, err := p.registry.Version(ctx, p.cfg.Model.Name, "@"+turbofan.ChampionAlias)
+	if turbofan.ErrorCode(err) != turbofan.ENotFound {
+		return nil
+	}
+	if _, err := locateData(p.cfg.Dataset.Dir); err != nil {
+		p.log.Warn("no model and no training data: /predict answers 503 until a model is registered", "error", err)
+		return nil
+	}
+	_, err = p.retrain.Submit(ctx, turbofan.RetrainRequest{Trigger: "bootstrap", Reason: "the registry has no champion yet"})
+	if err != nil && turbofan.ErrorCode(err) != turbofan.EConflict && ctx.Err() == nil {
+		p.log.Error("ask for a first model", "error", err)
+	}
+	return nil
+}
+
+func (p *platform) buildDrift(reg *prometheus.Registry) (err error) {
+	c := drift.DefaultConfig()
+	c.ModelName, c.CacheDir, c.Every, c.EveryRows, c.Window = p.cfg.Model.Name, p.cfg.path("references"), time.Duration(p.cfg.Drift.Every), p.cfg.Drift.EveryRows, p.cfg.Drift.Window
+	var job turbofan.RetrainingService
+	if p.cfg.Drift.Retrain {
+		job = httpapi.NewRetrainingClient(p.cfg.url(roleRetrain), nil)
+		if p.retrain != nil {
+			job = p.retrain
+		}
+	}
+	p.drift, err = drift.New(c, p.registry, drift.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state, Reports: p.state}, job, reg, p.log.With("role", roleDrift))
+	if err != nil {
+		return err
+	}
+	p.run = append(p.run, p.drift.Run)
+	ac, ao := p.api(roleDrift, reg, p.drift.Ready)
+	p.handlers[roleDrift], err = httpapi.DriftHandler(ac, p.drift, ao)
+	return err
+}
+
+// url returns where a role of this process answers.
+func (p *platform) url(role string) string { return "http://" + p.listeners[role].Addr().String() }
+
+// serve runs everything until ctx ends, then drains: the ports first, then the loops, then the stores.
+func (p *platform) serve(ctx context.Context) error {
+	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLoops()
+	var background errgroup.Group
+	for _, f := range p.run {
+		background.Go(func() error { return f(loops) })
+	}
+	web, webCtx := errgroup.WithContext(ctx)
+	for role, h := range p.handlers {
+		l := p.listeners[role]
+		web.Go(func() error {
+			if err := httpapi.Serve(webCtx, l, h, httpapi.ServeOptions{Logger: p.log}); err != nil {
+				return fmt.Errorf("serve %s: %w", role, err)
+			}
+			return nil
+		})
+	}
+	err := web.Wait()
+	stopLoops()
+	return errors.Join(err, background.Wait(), p.close())
+}
+
+// close gives back what was opened, the newest first. It may be called twice.
+func (p *platform) close() error {
+	var errs []error
+	for _, f := range slices.Backward(p.closers) {
+		errs = append(errs, f())
+	}
+	p.closers = nil
+	return errors.Join(errs...)
+}
+
+// start runs the platform in the background and returns a function that stops it and waits.
+func (p *platform) start(ctx context.Context) (stop func() error) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- p.serve(ctx) }()
+	return sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+}
+
+// describe says where everything answers, a line a role.
+func (p *platform) describe() string {
+	var b strings.Builder
+	for _, role := range allRoles() {
+		if p.listeners[role] != nil {
+			fmt.Fprintf(&b, "  %-9s %s\n", role, p.url(role))
+		}
+	}
+	return b.String()
+}

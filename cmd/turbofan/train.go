@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"turbofan"
+	"turbofan/mlflow"
+	"turbofan/model"
+)
+
+// registryOf opens the registry that a tool works on: an MLflow server by URI, else the one in the data directory.
+func registryOf(ctx context.Context, cfg config, cmd *cobra.Command) (turbofan.Registry, turbofan.Tracking, func() error, error) {
+	if cfg.TrackingURI != "" {
+		c, err := mlflow.NewClient(cfg.TrackingURI, nil)
+		return c, c, func() error { return nil }, err
+	}
+	log, err := newLogger(logConfig{Level: "warn", Format: "text"}, cmd.ErrOrStderr())
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	db, own, err := openRegistryFiles(ctx, cfg, log)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return own, own, func() error { return errors.Join(own.Close(), db.Close()) }, nil
+}
+
+func newTrainCommand() *cobra.Command {
+	var f configFlags
+	var subsets []string
+	var out string
+	var seed int64
+	var folds int
+	var promote, register, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "train",
+		Short: "Train a model and register it",
+		Long: strings.TrimSpace(`
+Train a model on the training units of one or more subsets. Its error is estimated by cross-validation by
+unit; test files are never looked at. The model is registered under the next version and becomes champion
+where there is none, or with --promote. --out writes the artifact to a directory instead.`),
+		Example: strings.TrimSpace(`
+turbofan train
+turbofan train --model forest --subsets FD001 --out my-forest --register=false
+turbofan train --model blend --subsets FD001,FD003 --promote`),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := f.resolve(cmd)
+			if err != nil {
+				return err
+			}
+			if out == "" && !register {
+				return usagef(cmd, "--register=false without --out would throw the model away")
+			}
+			if cmd.Flags().Changed("subsets") {
+				cfg.Dataset.Subsets = subsets
+			}
+			if cmd.Flags().Changed("seed") {
+				cfg.Model.RandomState = seed
+			}
+			if cmd.Flags().Changed("folds") {
+				cfg.Model.Folds = folds
+			}
+			m, err := trainModel(cmd, cfg)
+			if err != nil {
+				return err
+			}
+			dir, cleanup, err := saveTrained(m, out)
+			if err != nil {
+				return err
+			}
+			defer cleanup()
+			var v turbofan.ModelVersion
+			promoted := false
+			if register {
+				if v, promoted, err = registerTrained(cmd, cfg, m, dir, promote); err != nil {
+					return err
+				}
+			}
+			return printTrained(cmd.OutOrStdout(), asJSON, m, v, promoted, out)
+		},
+	}
+	f.addData(cmd)
+	f.addStore(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.kind, "model", model.Boosting, "learner: "+strings.Join(model.Kinds(), ", "))
+	fl.StringSliceVar(&subsets, "subsets", []string{"FD001"}, "subsets whose training units to learn from")
+	fl.Int64Var(&seed, "seed", 42, "random state; the same seed gives the same bytes")
+	fl.IntVar(&folds, "folds", 5, "folds of the cross-validation by unit")
+	fl.StringVar(&out, "out", "", "also write the artifact to this new directory")
+	fl.BoolVar(&register, "register", true, "register the model in the registry")
+	fl.BoolVar(&promote, "promote", false, "make it champion even where there is one; no gate judges it")
+	fl.BoolVar(&asJSON, "json", false, "print the result as JSON")
+	return cmd
+}
+
+func trainModel(cmd *cobra.Command, cfg config) (*model.Model, error) {
+	loc, err := locateData(cfg.Dataset.Dir)
+	if err != nil {
+		return nil, err
+	}
+	data, err := baselineOf(loc.Dir, cfg.Dataset.Subsets)
+	if err != nil {
+		return nil, err
+	}
+	bar := newProgress(cmd.ErrOrStderr())
+	defer bar.done()
+	bar.say("training %s on %s: %d units from %s", cfg.Model.Kind, strings.Join(cfg.Dataset.Subsets, ", "), len(data.Units), loc.Dir)
+	stage := ""
+	return model.Train(cmd.Context(), cfg.learner(), data, func(now string, share float64) {
+		bar.update(share, now != stage, "%s", now)
+		stage = now
+	})
+}
+
+// saveTrained writes the artifact to out, or to a temporary directory that cleanup removes.
+func saveTrained(m *model.Model, out string) (dir string, cleanup func(), err error) {
+	cleanup = func() {}
+	if dir = out; dir == "" {
+		tmp, err := os.MkdirTemp("", "turbofan-model-")
+		if err != nil {
+			return "", cleanup, fmt.Errorf("save model: %w", err)
+		}
+		cleanup = func() { os.RemoveAll(tmp) }
+		dir = filepath.Join(tmp, "model")
+	}
+	if _, err = m.Save(dir); err != nil {
+		cleanup()
+	}
+	return dir, cleanup, err
+}
+
+func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string, promote bool) (turbofan.ModelVersion, bool, error) {
+	ctx := cmd.Context()
+	reg, tracking, closeRegistry, err := registryOf(ctx, cfg, cmd)
+	if err != nil {
+		return turbofan.ModelVersion{}, false, err
+	}
+	defer closeRegistry()
+	name := cfg.Model.Name
+	run, err := tracking.StartRun(ctx, name, "train-"+cfg.Model.Kind, map[string]string{"turbofan.data_digest": m.Data().Digest, "turbofan.reason": "trained by hand"})
+	if err != nil {
+		return turbofan.ModelVersion{}, false, fmt.Errorf("start run: %w", err)
+	}
+	v, promoted, err := func() (turbofan.ModelVersion, bool, error) {
+		var logged []turbofan.Metric
+		for k, x := range m.MetricValues() {
+			logged = append(logged, turbofan.Metric{Key: k, Value: x, At: time.Now()})
+		}
+		if err := tracking.LogBatch(ctx, run.ID, logged, m.Config().Params(), nil); err != nil {
+			return turbofan.ModelVersion{}, false, fmt.Errorf("log run: %w", err)
+		}
+		v, err := reg.CreateVersion(ctx, turbofan.ModelVersion{Name: name, RunID: run.ID, Tags: map[string]string{"turbofan.digest": m.Digest(), "turbofan.reason": "trained by hand"}}, dir)
+		if err != nil {
+			return v, false, fmt.Errorf("register model: %w", err)
+		}
+		_, err = reg.Version(ctx, name, "@"+turbofan.ChampionAlias)
+		if !promote && turbofan.ErrorCode(err) != turbofan.ENotFound {
+			return v, false, err
+		}
+		return v, true, reg.SetAlias(ctx, name, turbofan.ChampionAlias, v.Version)
+	}()
+	status := turbofan.RunFinished
+	if err != nil {
+		status = turbofan.RunFailed
+	}
+	return v, promoted, errors.Join(err, tracking.EndRun(context.WithoutCancel(ctx), run.ID, status))
+}
+
+func printTrained(w io.Writer, asJSON bool, m *model.Model, v turbofan.ModelVersion, promoted bool, out string) error {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(map[string]any{"model_name": v.Name, "model_version": v.Version, "promoted": promoted, "digest": m.Digest(), "directory": out,
+			"metrics": m.Metrics(), "importances": m.Importances()[:min(10, len(m.Importances()))], "data": m.Data()})
+	}
+	c := m.Metrics()
+	fmt.Fprintf(w, "cross-validated by unit (%d units): RMSE %.2f, MAE %.2f, R2 %.3f, RMSE where RUL <= 30 %.2f, 90%% interval covers %.1f%% at width %.1f, AUC %.4f\n",
+		c.Units, c.RMSEClipped, c.MAE, c.R2, c.RMSE30, 100*c.Coverage, c.Width, c.AUC)
+	if out != "" {
+		fmt.Fprintf(w, "written to %s\n", out)
+	}
+	if v.Version != "" {
+		state := "registered; the champion stays: `turbofan train --promote` would replace it"
+		if promoted {
+			state = "registered and champion"
+		}
+		fmt.Fprintf(w, "model %s version %s: %s\n", v.Name, v.Version, state)
+	}
+	tw := tabwriter.NewWriter(w, 2, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, "top features\tshare")
+	for _, i := range m.Importances()[:min(10, len(m.Importances()))] {
+		fmt.Fprintf(tw, "%s\t%.3f\n", i.Feature, i.Share)
+	}
+	return tw.Flush()
+}
