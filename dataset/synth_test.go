@@ -25,8 +25,12 @@ func TestSynthesizeTellsTheStory(t *testing.T) {
 			if !ok {
 				t.Fatal("unknown subset")
 			}
+			if config.TrainUnits != f.train || config.TestUnits != f.test {
+				t.Errorf("%d and %d engines, want %d and %d", config.TrainUnits, config.TestUnits, f.train, f.test)
+			}
+			config.TrainUnits, config.TestUnits = 70, 40
 			train, test := dataset.Synthesize(config)
-			if len(train.Units) != f.train || len(test.Units) != f.test || !train.HasTruth() || !test.HasTruth() {
+			if len(train.Units) != 70 || len(test.Units) != 40 || !train.HasTruth() || !test.HasTruth() {
 				t.Fatalf("%d and %d engines", len(train.Units), len(test.Units))
 			}
 			checkReadings(t, train)
