@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"turbofan"
@@ -39,6 +40,8 @@ type api struct {
 	// The Content-Types of most answers, shared: a slice a request would be an allocation a request.
 	json, plain []string
 	calls       sync.Pool
+	// buffered counts the bytes of large bodies in memory.
+	buffered atomic.Int64
 }
 
 // operation is one method on one path, with what the documents say of it.
@@ -80,6 +83,7 @@ type call struct {
 	param    string // the value of the path's parameter
 	id       string
 	body     []byte // the request's, whole and decompressed
+	reserved int64  // what of it was taken from the budget of all bodies
 	out      []byte // the answer's
 	status   int
 	mime     []string
@@ -386,8 +390,12 @@ func (c *call) write() {
 // forget drops what a pooled call must not keep alive.
 func (c *call) forget() {
 	const keep = 1 << 20
-	if cap(c.body) > keep {
-		c.body = nil
+	if c.reserved > 0 {
+		c.api.buffered.Add(-c.reserved)
+		c.reserved = 0
+	}
+	if cap(c.body) > smallBody {
+		c.body = nil // a pooled body counts against nothing, so it must be small
 	}
 	if cap(c.out) > keep {
 		c.out = nil

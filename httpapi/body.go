@@ -32,12 +32,12 @@ func (c *call) readBody() error {
 	encoding := c.r.Header.Get("Content-Encoding")
 	switch strings.ToLower(encoding) {
 	case "", "identity":
-		c.body, err = readAll(c.body, c.r.Body, limit)
+		err = c.readAll(c.r.Body, limit)
 	case "gzip", "x-gzip":
 		var z *gzip.Reader
 		// The compressed bytes are bounded too: a stream may be of empty blocks without end.
 		if z, err = gzip.NewReader(io.LimitReader(c.r.Body, limit)); err == nil {
-			c.body, err = readAll(c.body, z, limit)
+			err = c.readAll(z, limit)
 		}
 		if err != nil && turbofan.ErrorCode(err) == turbofan.EInternal && !isTimeout(err) {
 			return turbofan.Invalid("body", "is not gzip, though Content-Encoding says so")
@@ -64,27 +64,47 @@ func tooLarge(limit int64) error {
 	return &turbofan.Error{Code: turbofan.ETooLarge, Field: "body", Message: "is larger than the " + byteCount(limit) + " allowed"}
 }
 
-// readAll appends everything r has to buf, up to limit bytes.
-func readAll(buf []byte, r io.Reader, limit int64) ([]byte, error) {
-	if cap(buf) == 0 {
-		buf = make([]byte, 0, 1<<10)
-	}
+// smallBody is how large a body may become before it counts against the bytes that all bodies share.
+const smallBody = 64 << 10
+
+// readAll reads everything r has into the call's body, up to limit bytes.
+func (c *call) readAll(r io.Reader, limit int64) error {
 	for {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
+		if len(c.body) == cap(c.body) {
+			if err := c.growBody(); err != nil {
+				return err
+			}
 		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
-		if int64(len(buf)) > limit {
-			return buf, tooLarge(limit)
+		n, err := r.Read(c.body[len(c.body):cap(c.body)])
+		c.body = c.body[:len(c.body)+n]
+		if int64(len(c.body)) > limit {
+			return tooLarge(limit)
 		}
 		if errors.Is(err, io.EOF) {
-			return buf, nil
+			return nil
 		}
 		if err != nil {
-			return buf, err
+			return err
 		}
 	}
+}
+
+// growBody doubles the room for the body. What goes beyond a small body is taken from the budget of all requests; it is
+// never reserved by a Content-Length, which costs a sender nothing to claim.
+func (c *call) growBody() error {
+	limit := c.api.cfg.MaxBodyBytes
+	size := min(max(2*int64(cap(c.body)), 1<<10), limit+1) // one more, to see that there is more
+	if size > smallBody {
+		all := min(size, limit)
+		more := all - c.reserved
+		if c.api.buffered.Add(more) > c.api.cfg.MaxBufferedBytes {
+			c.api.buffered.Add(-more)
+			return turbofan.Errorf(turbofan.EExhausted, "too many large requests at once; try again in a second")
+		}
+		c.reserved = all
+	}
+	c.body = append(make([]byte, 0, size), c.body...)
+	return nil
 }
 
 // requireJSON reports a body that is something else. What curl -d sends without a header is taken as JSON when it

@@ -21,6 +21,9 @@ type Config struct {
 	Schema turbofan.Schema `yaml:"schema"`
 	// MaxBodyBytes bounds a request's body, before and after decompression.
 	MaxBodyBytes int64 `yaml:"max_body_bytes"`
+	// MaxBufferedBytes bounds the bodies of all requests together that are in memory at once. Small bodies, up to 64 KiB,
+	// are not counted: they pass while large ones are refused with 429.
+	MaxBufferedBytes int64 `yaml:"max_buffered_bytes"`
 	// MaxReadings bounds the readings, or outcomes, in one request.
 	MaxReadings int `yaml:"max_readings"`
 	// MaxConcurrency is how many requests are worked on at once; MaxQueue is how many more may wait for their turn.
@@ -38,12 +41,13 @@ type Config struct {
 // DefaultConfig returns the limits for C-MAPSS on a small machine.
 func DefaultConfig() Config {
 	return Config{
-		Schema:         turbofan.CMAPSS(),
-		MaxBodyBytes:   16 << 20,
-		MaxReadings:    20_000,
-		MaxConcurrency: 256,
-		MaxQueue:       1024,
-		Timeout:        30 * time.Second,
+		Schema:           turbofan.CMAPSS(),
+		MaxBodyBytes:     16 << 20,
+		MaxBufferedBytes: 256 << 20,
+		MaxReadings:      20_000,
+		MaxConcurrency:   256,
+		MaxQueue:         1024,
+		Timeout:          30 * time.Second,
 	}
 }
 
@@ -55,6 +59,8 @@ func (c Config) Validate() error {
 	switch {
 	case c.MaxBodyBytes < 1:
 		return turbofan.Invalid("max_body_bytes", "must be at least 1, not %d", c.MaxBodyBytes)
+	case c.MaxBufferedBytes < c.MaxBodyBytes:
+		return turbofan.Invalid("max_buffered_bytes", "must be at least max_body_bytes, %d, not %d", c.MaxBodyBytes, c.MaxBufferedBytes)
 	case c.MaxReadings < 1:
 		return turbofan.Invalid("max_readings", "must be at least 1, not %d", c.MaxReadings)
 	case c.MaxConcurrency < 1:

@@ -92,6 +92,36 @@ func TestOverload(t *testing.T) {
 	})
 }
 
+// TestBufferedBytes fills the budget of large bodies: the next large one is refused, small ones pass, and the room comes
+// back.
+func TestBufferedBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		h := predictionHandler(t, func(c *httpapi.Config) { c.MaxBodyBytes, c.MaxBufferedBytes = 256<<10, 512<<10 }, httpapi.Options{},
+			func(_ context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+				if len(req.Readings) > 1 {
+					<-release
+				}
+				return make([]turbofan.Prediction, len(req.Readings)), nil
+			})
+		large := `[` + strings.Repeat(bare()+",", 700) + bare() + `]`
+		held := make(chan *httptest.ResponseRecorder, 2)
+		for range 2 {
+			go func() { held <- ask(h, "POST", "/predict_batch", large) }()
+		}
+		synctest.Wait()
+		wantAnswer(t, ask(h, "POST", "/predict_batch", large), 429, `{"error":"too many large requests at once; try again in a second","code":"exhausted"}`)
+		wantAnswer(t, ask(h, "POST", "/predict", wrapped()), 200, `"prediction_id"`)
+		close(release)
+		for range 2 {
+			wantAnswer(t, <-held, 200, `"predictions"`)
+		}
+		for range 20 {
+			wantAnswer(t, ask(h, "POST", "/predict_batch", large), 200, `"predictions"`)
+		}
+	})
+}
+
 func TestTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cancelled := make(chan error, 1)
@@ -511,13 +541,14 @@ func TestServeReportsItsListener(t *testing.T) {
 
 func TestBadConfig(t *testing.T) {
 	for field, change := range map[string]func(*httpapi.Config){
-		"schema.name":     func(c *httpapi.Config) { c.Schema = turbofan.Schema{} },
-		"max_body_bytes":  func(c *httpapi.Config) { c.MaxBodyBytes = 0 },
-		"max_readings":    func(c *httpapi.Config) { c.MaxReadings = -1 },
-		"max_concurrency": func(c *httpapi.Config) { c.MaxConcurrency = 0 },
-		"max_queue":       func(c *httpapi.Config) { c.MaxQueue = -1 },
-		"timeout":         func(c *httpapi.Config) { c.Timeout = 0 },
-		"trusted_origins": func(c *httpapi.Config) { c.TrustedOrigins = []string{"example.org/path"} },
+		"schema.name":        func(c *httpapi.Config) { c.Schema = turbofan.Schema{} },
+		"max_body_bytes":     func(c *httpapi.Config) { c.MaxBodyBytes = 0 },
+		"max_buffered_bytes": func(c *httpapi.Config) { c.MaxBufferedBytes = c.MaxBodyBytes - 1 },
+		"max_readings":       func(c *httpapi.Config) { c.MaxReadings = -1 },
+		"max_concurrency":    func(c *httpapi.Config) { c.MaxConcurrency = 0 },
+		"max_queue":          func(c *httpapi.Config) { c.MaxQueue = -1 },
+		"timeout":            func(c *httpapi.Config) { c.Timeout = 0 },
+		"trusted_origins":    func(c *httpapi.Config) { c.TrustedOrigins = []string{"example.org/path"} },
 	} {
 		cfg := httpapi.DefaultConfig()
 		change(&cfg)
