@@ -42,14 +42,14 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Errorf returns an *Error with the code and a formatted message. A trailing %w keeps the cause out of Message.
+// Errorf returns an *Error with the code and a formatted message. It wraps nothing: see Wrap.
 func Errorf(code, format string, args ...any) error {
-	if n := len(args); n > 0 && len(format) >= 4 && format[len(format)-4:] == ": %w" {
-		if cause, ok := args[n-1].(error); ok {
-			return &Error{Code: code, Message: fmt.Sprintf(format[:len(format)-4], args[:n-1]...), Err: cause}
-		}
-	}
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Wrap is Errorf with a cause: a caller reads the message, the log reads the cause behind it too.
+func Wrap(code string, cause error, format string, args ...any) error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Err: cause}
 }
 
 // Invalid returns an EInvalid error about one field of the input.

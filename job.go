@@ -45,6 +45,10 @@ type Job struct {
 // RetrainResult is what a retraining came to.
 type RetrainResult struct {
 	ModelVersion string `json:"model_version"`
+	// Champion is the version that the challenger was judged beside; "" when there was none.
+	Champion string `json:"champion_version,omitempty"`
+	// NewUnits is how many units with a known end the champion had not learned from.
+	NewUnits int `json:"new_units"`
 	RunID        string `json:"run_id"`
 	Promoted     bool   `json:"promoted"`
 	// Because is the gate's reason.

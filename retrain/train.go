@@ -52,7 +52,14 @@ func (s *Service) train(ctx context.Context, j *turbofan.Job) (*turbofan.Retrain
 			return nil, err
 		}
 	}
-	return s.publish(ctx, j, challenger, champion, verdict)
+	result, err := s.publish(ctx, j, challenger, champion, verdict)
+	if result != nil {
+		result.NewUnits = len(fresh)
+		if champion != nil {
+			result.Champion = champion.version.Version
+		}
+	}
+	return result, err
 }
 
 func (s *Service) stage(ctx context.Context, j *turbofan.Job, stage string, progress float64) {
@@ -115,12 +122,32 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (data model.Data,
 		}
 	}
 	data.CutOff = j.DataCutOff
-	if ch != nil && len(fresh) < s.cfg.MinNewUnits && !j.Force {
-		return data, fresh, ch, turbofan.Errorf(turbofan.EInsufficient,
-			"%d units with a known end are new since version %s; %d are needed, so %d are missing: send their outcomes to /feedback",
-			len(fresh), ch.version.Version, s.cfg.MinNewUnits, s.cfg.MinNewUnits-len(fresh))
+	if ch == nil || j.Force {
+		return data, fresh, ch, nil
 	}
-	return data, fresh, ch, nil
+	need, why, err := s.needed(ctx, ch)
+	if err == nil && len(fresh) < need {
+		err = turbofan.Errorf(turbofan.EInsufficient, "%d units with a known end are new since version %s; %d are needed%s, so %d are missing: send their outcomes to /feedback",
+			len(fresh), ch.version.Version, need, why, need-len(fresh))
+	}
+	return data, fresh, ch, err
+}
+
+// needed returns how many new units a job must have: the configured least, and twice as many as a challenger had that
+// the gate refused beside this champion. Without that, drift which does not hurt would train one challenger after
+// another to no end.
+func (s *Service) needed(ctx context.Context, ch *champion) (int, string, error) {
+	jobs, err := s.stores.Jobs.Jobs(ctx, 100)
+	if err != nil {
+		return 0, "", fmt.Errorf("list jobs: %w", err)
+	}
+	need, why := s.cfg.MinNewUnits, ""
+	for _, j := range jobs {
+		if r := j.Result; r != nil && !r.Promoted && r.Champion == ch.version.Version && 2*r.NewUnits > need {
+			need, why = 2*r.NewUnits, fmt.Sprintf(" after the gate refused a challenger that had %d", r.NewUnits)
+		}
+	}
+	return need, why, nil
 }
 
 // usable leaves out units that cannot teach: sent under another schema, or with an end before their last reading.

@@ -214,7 +214,7 @@ func lockDemo(dataDir string) (func(), error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, turbofan.Errorf(turbofan.EConflict, "another demo runs in %s; choose another --data-dir: %w", dataDir, err)
+		return nil, turbofan.Wrap(turbofan.EConflict, err, "another demo runs in %s; choose another --data-dir", dataDir)
 	}
 	return func() { f.Close() }, nil
 }

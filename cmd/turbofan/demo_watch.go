@@ -127,7 +127,8 @@ type watcher struct {
 	polled      time.Time
 	sinceChange int
 	active      bool
-	lastReport  turbofan.DriftReport
+	lastReport  turbofan.DriftReport // that judged
+	drifting    bool
 	serving     string
 	seenJobs    map[string]turbofan.JobStatus
 	seenReports map[string]bool
@@ -195,10 +196,12 @@ func (w *watcher) poll(ctx context.Context, tick int) error {
 			continue
 		}
 		w.seenReports[r.ID] = true
-		if r.Verdict == turbofan.Drifted && w.lastReport.Verdict != turbofan.Drifted {
+		if r.Verdict == turbofan.Drifted && !w.drifting {
 			w.event(tick, "drift", r.Because)
 		}
-		w.lastReport = r
+		if r.Verdict != turbofan.InsufficientData {
+			w.drifting, w.lastReport = r.Verdict == turbofan.Drifted, r
+		}
 		w.d.rec.reports = append(w.d.rec.reports, timedReport{tick, r})
 	}
 	return w.pollJobs(ctx, tick)
@@ -248,8 +251,12 @@ func (w *watcher) show(tick int, headline bool) {
 		state = ", retraining"
 	}
 	q := w.d.quarters[w.quarter]
-	w.d.bar.update(float64(tick)/float64(w.d.plan.Ticks), headline, "%s %s  %.0f readings/s  RMSE %.1f  PSI %.2f of %.2f  version %s%s",
-		q.Name, q.Subset, float64(requests)/time.Since(w.began).Seconds(), rmse, w.lastReport.Score, w.lastReport.Threshold, w.serving, state)
+	psi := "PSI not judged yet"
+	if w.lastReport.Verdict == turbofan.Drifted || w.lastReport.Verdict == turbofan.NoDrift {
+		psi = fmt.Sprintf("PSI %.2f of %.2f", w.lastReport.Score, w.lastReport.Threshold)
+	}
+	w.d.bar.update(float64(tick)/float64(w.d.plan.Ticks), headline, "%s %s  %.0f readings/s  RMSE %.1f  %s  version %s%s",
+		q.Name, q.Subset, float64(requests)/time.Since(w.began).Seconds(), rmse, psi, w.serving, state)
 }
 
 // settle waits for a retraining that still runs, so that the summary tells all.

@@ -110,7 +110,7 @@ func (p *platform) listen() error {
 		addr := net.JoinHostPort(p.cfg.Host, strconv.Itoa(p.cfg.Ports[role]))
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			return turbofan.Errorf(turbofan.EUnavailable, "listen for %s on %s; choose another with --port %s=NUMBER: %w", role, addr, role, err)
+			return turbofan.Wrap(turbofan.EUnavailable, err, "%s cannot listen on %s; choose another port with --port %s=NUMBER", role, addr, role)
 		}
 		p.listeners[role] = l
 		p.closers = append(p.closers, func() error {
