@@ -57,7 +57,7 @@ turbofan demo
 turbofan demo --pace 10m
 turbofan demo --subsets FD001,FD003 --scenario sudden --seed 7
 turbofan demo --keep   # then: turbofan serve --data-dir turbofan-data/demo`),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(cmd); err != nil {
 				return err
@@ -230,18 +230,11 @@ func (d *demo) prepare(ctx context.Context) error {
 	if !d.o.mix {
 		cfg.MixUnits = 0
 	}
-	for i, name := range d.o.subsets {
-		train, test, err := dataset.LoadCMAPSS(d.loc.Dir, name)
-		if err != nil {
-			return err
-		}
-		units := train.Units
-		if i == 0 {
-			if units = test.Units; !test.HasTruth() {
-				return turbofan.Invalid("--subsets", "the first is streamed from its test units, and %s has no truth file to score them by", name)
-			}
-		}
-		cfg.Quarters = append(cfg.Quarters, simulate.Quarter{Name: fmt.Sprintf("T%d", i), Subset: name, Units: units})
+	if cfg.Quarters, err = quartersOf(d.loc.Dir, d.o.subsets); err != nil {
+		return err
+	}
+	if first := cfg.Quarters[0].Units; first[0].FailedAtCycle == first[0].Readings[len(first[0].Readings)-1].Cycle {
+		return turbofan.Invalid("--subsets", "the first is streamed from its test units, so that no unit is scored by a model that learned from it; %s has no truth file for them", d.o.subsets[0])
 	}
 	d.quarters = cfg.Quarters
 	if d.plan, err = simulate.NewPlan(cfg); err != nil {

@@ -40,7 +40,7 @@ with --train KIND, one model for each subset, trained on that subset's training 
 turbofan evaluate
 turbofan evaluate --train boosting --subsets FD001,FD002,FD003,FD004
 turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := f.resolve(cmd)
 			if err != nil {
@@ -184,3 +184,5 @@ func num(n model.Number, decimals int) string {
 	}
 	return "-"
 }
+
+func millis(v float64) string { return num(model.Number(v), 2) }

@@ -67,14 +67,14 @@ turbofan learns from run-to-failure sensor data how long a machine will last, se
 watches whether it is still right, and retrains and redeploys itself when it is not.`),
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{err: err, hint: cmd.CommandPath() + " --help"}
 	})
-	root.AddCommand(newDemoCommand(), newServeCommand(), newTrainCommand(), newEvaluateCommand(), newPredictCommand(), newVersionCommand())
+	root.AddCommand(newDemoCommand(), newServeCommand(), newTrainCommand(), newEvaluateCommand(), newPredictCommand(), newSimulateCommand(), newVersionCommand())
 	root.AddCommand(newRegistryCommand())
 	root.AddCommand(newDataCommand())
 	return root

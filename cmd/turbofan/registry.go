@@ -39,7 +39,7 @@ Any MLflow client can then use it:
 
 Files go through the server into --artifact-root. With --artifact-root as a file: URI, or with
 --default-artifact-root, clients that share the disk read and write them by themselves.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.port < 0 || o.port > 65535 {
 				return usagef(cmd, "--port must be from 0 to 65535, not %d", o.port)

@@ -21,7 +21,7 @@ turbofan serve
 turbofan serve --data-dir /var/lib/turbofan --config turbofan.yaml
 turbofan serve --role predict --port predict=8000
 turbofan serve --tracking-uri http://mlflow.example:5000`),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := f.resolve(cmd)
 			if err != nil {

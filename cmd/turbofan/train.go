@@ -54,7 +54,7 @@ where there is none, or with --promote. --out writes the artifact to a directory
 turbofan train
 turbofan train --model forest --subsets FD001 --out my-forest --register=false
 turbofan train --model blend --subsets FD001,FD003 --promote`),
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := f.resolve(cmd)
 			if err != nil {

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"turbofan"
+	"turbofan/dataset"
+	"turbofan/httpapi"
+	"turbofan/simulate"
+)
+
+type simulateOptions struct {
+	data, predictURL, feedbackURL string
+	subsets                       []string
+	rateText, scenario            string
+	mix                           bool
+	fleet, sample, delay, workers int
+	missing                       float64
+	seed                          int64
+	resume                        string
+	ticks                         int
+}
+
+func newSimulateCommand() *cobra.Command {
+	var o simulateOptions
+	cmd := &cobra.Command{
+		Use:   "simulate",
+		Short: "Stream a fleet of engines to a running platform, quarter after quarter",
+		Long: strings.TrimSpace(`
+Stream the subsets as quarters to any deployment through its public API: a staggered fleet, units of the next
+subset mixed in before each boundary, outcomes that come late or never. The same seed gives the same stream.
+The first subset is streamed from its test units where its truth file is there, so that a model trained on it
+is not scored by what it learned. With --resume FILE a stopped stream goes on where it was.`),
+		Example: strings.TrimSpace(`
+turbofan simulate --subsets FD001,FD002,FD003,FD004 --rate 10/min --mix-at-boundaries
+turbofan simulate --rate 500/s --resume turbofan-data/stream.json
+turbofan simulate --predict-url http://plant:3000 --feedback-url http://plant:3001`),
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
+	}
+	def := simulate.DefaultConfig()
+	fl := cmd.Flags()
+	fl.StringVar(&o.data, "data", "", "directory with the C-MAPSS files (default: $TURBOFAN_DATA, data/raw, ../shared/cmapss)")
+	fl.StringVar(&o.predictURL, "predict-url", "http://127.0.0.1:3000", "where the prediction role answers")
+	fl.StringVar(&o.feedbackURL, "feedback-url", "http://127.0.0.1:3001", "where the feedback role answers")
+	fl.StringSliceVar(&o.subsets, "subsets", dataset.Subsets(), "subsets in order, one quarter each")
+	fl.StringVar(&o.rateText, "rate", "", "readings per time, such as 10/min or 500/s (default as fast as it goes)")
+	fl.BoolVar(&o.mix, "mix-at-boundaries", true, "mix a few units of the next subset in before each boundary")
+	fl.StringVar(&o.scenario, "scenario", string(simulate.Gradual), "gradual or sudden")
+	fl.IntVar(&o.fleet, "fleet", def.Fleet, "units in service at a time")
+	fl.IntVar(&o.sample, "sample", def.Sample, "send every n-th cycle of each unit")
+	fl.IntVar(&o.delay, "feedback-delay", def.FeedbackDelay, "ticks from a unit's end to its outcome")
+	fl.Float64Var(&o.missing, "missing-feedback", 0, "share of units whose outcome is never sent")
+	fl.IntVar(&o.workers, "workers", 4, "requests under way at once")
+	fl.Int64Var(&o.seed, "seed", def.Seed, "seed of the stream")
+	fl.StringVar(&o.resume, "resume", "", "file that keeps the place in the stream")
+	fl.IntVar(&o.ticks, "ticks", 0, "stop after this many ticks of fleet time; 0 goes to the end")
+	return cmd
+}
+
+// place is what --resume keeps. Another plan's place would send other units' cycles, so it is tied to its options.
+type place struct {
+	Options string `json:"options"`
+	Tick    int    `json:"tick"`
+}
+
+func (o *simulateOptions) run(cmd *cobra.Command) error {
+	rate := 0.0
+	if o.rateText != "" {
+		var err error
+		if rate, err = parseRate(o.rateText); err != nil {
+			return usagef(cmd, "--rate: %v", err)
+		}
+	}
+	if o.workers < 1 || o.workers > 256 {
+		return usagef(cmd, "--workers must be from 1 to 256, not %d", o.workers)
+	}
+	if o.ticks < 0 {
+		return usagef(cmd, "--ticks must be at least 0, not %d", o.ticks)
+	}
+	plan, err := o.plan()
+	if err != nil {
+		return err
+	}
+	from, err := o.readPlace()
+	if err != nil {
+		return err
+	}
+	bar := newProgress(cmd.ErrOrStderr())
+	defer bar.done()
+	bar.say("streaming %d readings over %d ticks to %s, from tick %d", plan.Readings, plan.Ticks, o.predictURL, from)
+	return o.stream(cmd, plan, from, rate, bar)
+}
+
+func (o *simulateOptions) plan() (*simulate.Plan, error) {
+	loc, err := locateData(o.data)
+	if err != nil {
+		return nil, err
+	}
+	cfg := simulate.Config{Fleet: o.fleet, Scenario: simulate.Scenario(o.scenario), MixShare: simulate.DefaultConfig().MixShare, MixUnits: simulate.DefaultConfig().MixUnits,
+		Sample: o.sample, FeedbackDelay: o.delay, MissingFeedback: o.missing, Seed: o.seed}
+	if !o.mix {
+		cfg.MixUnits = 0
+	}
+	cfg.Quarters, err = quartersOf(loc.Dir, o.subsets)
+	if err != nil {
+		return nil, err
+	}
+	return simulate.NewPlan(cfg)
+}
+
+// quartersOf reads one quarter a subset: the first from its test units where their ends are known.
+func quartersOf(dir string, subsets []string) ([]simulate.Quarter, error) {
+	var out []simulate.Quarter
+	for i, name := range subsets {
+		train, test, err := dataset.LoadCMAPSS(dir, name)
+		if err != nil {
+			return nil, err
+		}
+		units := train.Units
+		if i == 0 && test.HasTruth() {
+			units = test.Units
+		}
+		out = append(out, simulate.Quarter{Name: fmt.Sprintf("T%d", i), Subset: name, Units: units})
+	}
+	return out, nil
+}
+
+func (o *simulateOptions) options() string {
+	return fmt.Sprintf("%s fleet=%d sample=%d delay=%d missing=%g mix=%v %s seed=%d", strings.Join(o.subsets, ","), o.fleet, o.sample, o.delay, o.missing, o.mix, o.scenario, o.seed)
+}
+
+func (o *simulateOptions) readPlace() (int, error) {
+	if o.resume == "" {
+		return 0, nil
+	}
+	b, err := os.ReadFile(o.resume)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, turbofan.Invalid("--resume", "%s", err.Error())
+	}
+	var p place
+	if err := json.Unmarshal(b, &p); err != nil || p.Tick < 0 {
+		return 0, turbofan.Invalid("--resume", "%s does not hold a place in a stream", o.resume)
+	}
+	if p.Options != o.options() {
+		return 0, turbofan.Invalid("--resume", "%s belongs to another stream (%s); use its options, or another file", o.resume, p.Options)
+	}
+	return p.Tick, nil
+}
+
+func (o *simulateOptions) savePlace(tick int) error {
+	if o.resume == "" {
+		return nil
+	}
+	b, err := json.Marshal(place{o.options(), tick})
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(o.resume), 0o755); err != nil {
+		return fmt.Errorf("save the place in the stream: %w", err)
+	}
+	tmp := o.resume + ".tmp"
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return fmt.Errorf("save the place in the stream: %w", err)
+	}
+	return os.Rename(tmp, o.resume)
+}
+
+// errEnough ends a stream at --ticks.
+var errEnough = errors.New("enough ticks")
+
+func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, from int, rate float64, bar *progress) error {
+	quarters := make([]simulate.Quarter, len(o.subsets))
+	rec := newRecorder(plan, quarters)
+	began := time.Now()
+	r := simulate.Runner{Plan: plan, Predictions: httpapi.NewPredictionClient(o.predictURL, nil), Feedback: httpapi.NewFeedbackClient(o.feedbackURL, nil),
+		Workers: o.workers, FromTick: from, Hooks: simulate.Hooks{Sent: rec.sent, Outcome: rec.outcome}}
+	r.Hooks.Tick = func(ctx context.Context, tick int) error {
+		if o.ticks > 0 && tick >= from+o.ticks {
+			return errEnough
+		}
+		rec.mu.Lock()
+		requests, failed, failure := rec.requests, rec.failed, rec.failure
+		rec.mu.Unlock()
+		if failed > 0 && failed == requests {
+			return fmt.Errorf("nothing answers at %s: %s", o.predictURL, failure)
+		}
+		bar.update(float64(tick)/float64(plan.Ticks), false, "tick %d  %d requests, %d failed", tick, requests, failed)
+		if rate > 0 {
+			due := time.Duration(float64(requests) / rate * float64(time.Second))
+			if t := due - time.Since(began); t > 0 {
+				return pause(ctx, t)
+			}
+		}
+		return nil
+	}
+	tick, err := r.Run(cmd.Context())
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	if saveErr := o.savePlace(tick); saveErr != nil {
+		err = errors.Join(err, saveErr)
+	}
+	bar.done()
+	fmt.Fprintf(cmd.OutOrStdout(), "%d requests, %d failed, %d outcomes; p50 %s ms, p95 %s ms; next tick %d of %d\n", rec.requests, rec.failed, rec.outcomes,
+		millis(rec.percentile(.5)), millis(rec.percentile(.95)), tick, plan.Ticks)
+	if err == nil && rec.failed > 0 {
+		return fmt.Errorf("%d of %d requests failed, the first: %s", rec.failed, rec.requests, rec.failure)
+	}
+	return err
+}
