@@ -168,23 +168,24 @@ func (r *Registry) noteRegistration(ctx context.Context, v turbofan.ModelVersion
 	if err != nil {
 		return err
 	}
-	type registration struct {
-		Name    string      `json:"name"`
-		Version json.Number `json:"version"`
-	}
-	var list []registration
+	var list []string
 	for _, t := range m.Tags {
-		if t.Key == tagRegistrations && json.Unmarshal([]byte(t.Value), &list) != nil {
-			list = nil // a client wrote something else: it is replaced
+		var known []json.RawMessage
+		if t.Key != tagRegistrations || json.Unmarshal([]byte(t.Value), &known) != nil {
+			continue // what is no list of a client's is replaced
+		}
+		for _, k := range known {
+			list = append(list, string(k))
 		}
 	}
-	list = append(list, registration{v.Name, json.Number(v.Version)})
-	text, err := json.Marshal(list)
+	name, err := json.Marshal(v.Name)
 	if err != nil {
 		return fmt.Errorf("note registration: %w", err)
 	}
+	// The spaces are Python's: clients compare the text.
+	list = append(list, fmt.Sprintf(`{"name": %s, "version": %s}`, name, v.Version))
 	_, err = r.store.UpdateLoggedModel(ctx, v.ModelID, turbofan.LoggedModelUpdate{
-		SetTags: []turbofan.KeyValue{{Key: tagRegistrations, Value: string(text)}},
+		SetTags: []turbofan.KeyValue{{Key: tagRegistrations, Value: "[" + strings.Join(list, ", ") + "]"}},
 	})
 	return err
 }
@@ -218,6 +219,11 @@ func (r *Registry) checkSource(ctx context.Context, v turbofan.ModelVersion) err
 }
 
 func (r *Registry) checkLocalSource(ctx context.Context, v turbofan.ModelVersion) error {
+	if u, err := url.Parse(v.Source); err == nil && u.Scheme == "file" && u.Host != "" && u.Host != "localhost" {
+		// MLflow answers this one with an internal error, and its own tests hold it to that.
+		return &turbofan.Error{Code: turbofan.EInternal, Message: v.Source + " is not a valid remote uri. For remote access on windows, " +
+			"please consider using a different scheme such as SMB (e.g. smb://<hostname>/<path>)."}
+	}
 	owner, uri := "run_id", ""
 	switch {
 	case v.ModelID != "":

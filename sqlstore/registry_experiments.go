@@ -25,7 +25,7 @@ func experimentsTable() *searchTable {
 		owned: map[turbofan.SearchEntity]ownedTable{
 			turbofan.EntityTag: {"experiment_tags", "o.experiment_id = e.id"},
 		},
-		order: []orderKey{{"e.created_at", true}, {"e.id", false}},
+		order: []orderKey{{expr: "e.created_at", desc: true}, {expr: "e.id"}},
 	}
 }
 

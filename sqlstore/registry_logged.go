@@ -30,7 +30,7 @@ func loggedModelsTable() *searchTable {
 			turbofan.EntityParam:  {"logged_model_params", "o.logged_model_id = l.id"},
 			turbofan.EntityTag:    {"logged_model_tags", "o.logged_model_id = l.id"},
 		},
-		order: []orderKey{{"l.created_at", true}, {"l.model_id", false}},
+		order: []orderKey{{expr: "l.created_at", desc: true}, {expr: "l.model_id"}},
 	}
 }
 

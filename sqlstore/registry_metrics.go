@@ -14,7 +14,7 @@ func historyTable() *searchTable {
 	return &searchTable{
 		from:  "metrics m",
 		id:    "m.run_id",
-		order: []orderKey{{"m.timestamp", false}, {"m.step", false}, {"m.value", false}, {"m.is_nan", false}},
+		order: []orderKey{{expr: "m.timestamp"}, {expr: "m.step"}, {expr: "m.value"}, {expr: "m.is_nan"}},
 	}
 }
 

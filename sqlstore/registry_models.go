@@ -25,7 +25,7 @@ func modelsTable() *searchTable {
 		owned: map[turbofan.SearchEntity]ownedTable{
 			turbofan.EntityTag: {"registered_model_tags", "o.model_id = m.id"},
 		},
-		order: []orderKey{{"m.name", false}},
+		order: []orderKey{{expr: "m.name"}},
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"turbofan"
@@ -33,7 +35,7 @@ func runsTable() *searchTable {
 			turbofan.EntityParam:  {"params", "o.run_id = r.id"},
 			turbofan.EntityTag:    {"run_tags", "o.run_id = r.id"},
 		},
-		order: []orderKey{{"r.start_time", true}, {"r.run_id", false}},
+		order: []orderKey{{expr: "r.start_time", desc: true}, {expr: "r.run_id"}},
 	}
 }
 
@@ -146,28 +148,11 @@ func (d *RegistryDB) SearchRuns(ctx context.Context, query turbofan.SearchQuery)
 	if len(experiments) == 0 {
 		return nil, "", nil
 	}
-	s, err := runsTable().search(query.Where, query.OrderBy)
-	if err != nil {
-		return nil, "", err
-	}
 	var found []foundRun
 	var next string
-	err = d.view(ctx, func(q queryer) error {
-		driven, err := s.driveByMetric(ctx, q, query)
-		if err != nil {
-			return err
-		}
-		column := "r.experiment_id"
-		if driven {
-			column = "+r.experiment_id" // the sign keeps the planner from starting at the index of experiments
-		}
-		s.and(column+" IN ("+marks(len(experiments))+")", anys(experiments)...)
-		s.view("r.lifecycle_stage", query.View)
-		next, err = s.page(ctx, q, runColumns, query.Limit, query.PageToken, func(dest func(...any) error) error {
-			f, err := scanRun(dest)
-			found = append(found, f)
-			return err
-		})
+	err := d.view(ctx, func(q queryer) error {
+		var err error
+		found, next, err = searchRuns(ctx, q, query, experiments)
 		if err != nil {
 			return err
 		}
@@ -180,25 +165,74 @@ func (d *RegistryDB) SearchRuns(ctx context.Context, query turbofan.SearchQuery)
 	return runs, next, err
 }
 
-// rareMatches is how many runs a metric condition may match for a search to start from them. Above it, walking the
-// runs from the newest meets a page full of matches sooner.
+// searchRuns finds one page of runs. There are three ways to it: from a condition that few runs meet; along the index
+// of a metric that the runs are ordered by; or along the index of start times, past runs that do not match.
+func searchRuns(ctx context.Context, q queryer, query turbofan.SearchQuery, experiments []int64) ([]foundRun, string, error) {
+	s, err := runsTable().search(query.Where, query.OrderBy)
+	if err != nil {
+		return nil, "", err
+	}
+	rare, err := s.startFromRare(ctx, q, query.Where)
+	if err != nil {
+		return nil, "", err
+	}
+	if !rare && len(query.OrderBy) > 0 && query.OrderBy[0].Entity == turbofan.EntityMetric {
+		along, ok, err := alongMetric(query)
+		if err != nil {
+			return nil, "", err
+		}
+		if ok {
+			found, next, err := along.runs(ctx, q, query, experiments, true)
+			if err != nil || next != "" {
+				return found, next, err
+			}
+			// The page reaches runs without the metric, which are not in its index.
+		}
+	}
+	return s.runs(ctx, q, query, experiments, rare)
+}
+
+// runs reads one page. The plus sign keeps the planner from starting at the index of start times.
+func (s *searchSQL) runs(ctx context.Context, q queryer, query turbofan.SearchQuery, experiments []int64, elsewhere bool) ([]foundRun, string, error) {
+	column := "r.experiment_id"
+	if elsewhere {
+		column = "+r.experiment_id"
+	}
+	s.and(column+" IN ("+marks(len(experiments))+")", anys(experiments)...)
+	s.view("r.lifecycle_stage", query.View)
+	var found []foundRun
+	next, err := s.page(ctx, q, runColumns, query.Limit, query.PageToken, func(dest func(...any) error) error {
+		f, err := scanRun(dest)
+		found = append(found, f)
+		return err
+	})
+	return found, next, err
+}
+
+// rareMatches is how many runs a condition may match for a search to start from them. Above it, walking the runs in
+// order meets a page full of matches sooner.
 const rareMatches = 2000
 
-// driveByMetric makes the search start from the index of metric values when one of its conditions matches few runs.
-func (s *searchSQL) driveByMetric(ctx context.Context, q queryer, query turbofan.SearchQuery) (bool, error) {
-	for _, t := range query.Where {
-		if t.Entity != turbofan.EntityMetric || t.Op == turbofan.OpNotEqual {
+// startFromRare makes the search start from the index of values when one of its conditions matches few runs.
+func (s *searchSQL) startFromRare(ctx context.Context, q queryer, terms []turbofan.SearchTerm) (bool, error) {
+	for _, t := range terms {
+		table, cond, args := "", "", []any{t.Key}
+		switch {
+		case t.Entity == turbofan.EntityMetric && t.Op != turbofan.OpNotEqual:
+			c, more, err := compare("o.value", true, t)
+			if err != nil {
+				return false, err
+			}
+			table, cond, args = "latest_metrics", nanTerm(c, t.Op), append(args, more...)
+		case (t.Entity == turbofan.EntityParam || t.Entity == turbofan.EntityTag) && t.Op == turbofan.OpEqual:
+			table, cond, args = s.table.owned[t.Entity].name, "substr(o.value, 1, 100) = substr(?, 1, 100) AND o.value = ?", append(args, t.Text, t.Text)
+		default:
 			continue
 		}
-		cond, args, err := compare("o.value", true, t)
-		if err != nil {
-			return false, err
-		}
-		from := "SELECT o.run_id FROM latest_metrics o WHERE o.key = ? AND " + nanTerm(cond, t.Op)
-		args = append([]any{t.Key}, args...)
+		from := "SELECT o.run_id FROM " + table + " o WHERE o.key = ? AND " + cond
 		n := 0
-		err = each(ctx, q, func(rows *sql.Rows) error { return rows.Scan(&n) },
-			"SELECT COUNT(*) FROM ("+from+" LIMIT ?) AS few", append(args, rareMatches+1)...)
+		err := each(ctx, q, func(rows *sql.Rows) error { return rows.Scan(&n) },
+			"SELECT COUNT(*) FROM ("+from+" LIMIT ?) AS few", append(slices.Clone(args), rareMatches+1)...)
 		if err != nil {
 			return false, err
 		}
@@ -208,6 +242,39 @@ func (s *searchSQL) driveByMetric(ctx context.Context, q queryer, query turbofan
 		}
 	}
 	return false, nil
+}
+
+// alongMetric is the search over runs that have a number for the metric that is ordered by first, in the order of its
+// index. Its pages go on with tokens of the general search, and the other way round; a token from past those runs is
+// not for it.
+func alongMetric(query turbofan.SearchQuery) (*searchSQL, bool, error) {
+	s, err := runsTable().search(query.Where, query.OrderBy)
+	if err != nil {
+		return nil, false, err
+	}
+	if query.PageToken != "" {
+		after, err := s.decodeToken(query.PageToken)
+		if err != nil {
+			return nil, false, err
+		}
+		if after[0] != int64(0) {
+			return nil, false, nil
+		}
+	}
+	s.joins[0] = strings.TrimPrefix(s.joins[0], "LEFT ")
+	s.and("o1.is_nan = 0")
+	s.keys[0] = orderKey{expr: "0", fixed: true, name: s.keys[0].expr}
+	s.keys[1] = orderKey{expr: "o1.value", desc: s.keys[1].desc, name: s.keys[1].expr}
+	for _, t := range query.Where {
+		if t.Entity == turbofan.EntityMetric && t.Key == query.OrderBy[0].Key && t.Op != turbofan.OpNotEqual {
+			cond, args, err := compare("o1.value", true, t)
+			if err != nil {
+				return nil, false, err
+			}
+			s.and(cond, args...)
+		}
+	}
+	return s, true, nil
 }
 
 // loadRuns reads what belongs to the runs.

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
@@ -37,6 +38,9 @@ type ownedTable struct{ name, on string }
 type orderKey struct {
 	expr string
 	desc bool
+	// fixed says that the column is the same for every row of this search; name is then what it is elsewhere.
+	fixed bool
+	name  string
 }
 
 // searchSQL is a search under construction. Nothing of a query goes into the text: values are arguments, and columns
@@ -226,12 +230,12 @@ func (s *searchSQL) addOrder(o turbofan.SearchOrder) error {
 			return invalid("Invalid order_by entity with key '%s'", o.Key)
 		}
 		if !col.nullable {
-			s.keys = append(s.keys, orderKey{col.expr, o.Descending})
+			s.keys = append(s.keys, orderKey{expr: col.expr, desc: o.Descending})
 			return nil
 		}
 		s.keys = append(s.keys,
-			orderKey{"CASE WHEN " + col.expr + " IS NULL THEN 1 ELSE 0 END", false},
-			orderKey{"COALESCE(" + col.expr + ", 0)", o.Descending})
+			orderKey{expr: "CASE WHEN " + col.expr + " IS NULL THEN 1 ELSE 0 END"},
+			orderKey{expr: "COALESCE(" + col.expr + ", 0)", desc: o.Descending})
 		return nil
 	}
 	owned, ok := s.table.owned[o.Entity]
@@ -251,13 +255,13 @@ func (s *searchSQL) addOrder(o turbofan.SearchOrder) error {
 	s.joinArgs = append(s.joinArgs, args...)
 	if o.Entity == turbofan.EntityMetric {
 		s.keys = append(s.keys,
-			orderKey{"CASE WHEN " + as + ".value IS NULL THEN 2 WHEN " + as + ".is_nan = 1 THEN 1 ELSE 0 END", false},
-			orderKey{"COALESCE(" + as + ".value, 0.0)", o.Descending})
+			orderKey{expr: "CASE WHEN " + as + ".value IS NULL THEN 2 WHEN " + as + ".is_nan = 1 THEN 1 ELSE 0 END"},
+			orderKey{expr: "COALESCE(" + as + ".value, 0.0)", desc: o.Descending})
 		return nil
 	}
 	s.keys = append(s.keys,
-		orderKey{"CASE WHEN " + as + ".value IS NULL THEN 1 ELSE 0 END", false},
-		orderKey{"COALESCE(" + as + ".value, '')", o.Descending})
+		orderKey{expr: "CASE WHEN " + as + ".value IS NULL THEN 1 ELSE 0 END"},
+		orderKey{expr: "COALESCE(" + as + ".value, '')", desc: o.Descending})
 	return nil
 }
 
@@ -285,17 +289,7 @@ func (s *searchSQL) page(ctx context.Context, q queryer, columns string, limit i
 	if len(where) > 0 {
 		text.WriteString(" WHERE " + strings.Join(where, " AND "))
 	}
-	text.WriteString(" ORDER BY ")
-	for i, k := range s.keys {
-		if i > 0 {
-			text.WriteString(", ")
-		}
-		text.WriteString(k.expr)
-		if k.desc {
-			text.WriteString(" DESC")
-		}
-	}
-	text.WriteString(" LIMIT ?")
+	text.WriteString(" ORDER BY " + s.orderBy() + " LIMIT ?")
 	args = append(args, limit+1)
 
 	next, n := "", 0
@@ -317,29 +311,43 @@ func (s *searchSQL) page(ctx context.Context, q queryer, columns string, limit i
 	return next, err
 }
 
+func (s *searchSQL) orderBy() string {
+	var parts []string
+	for _, k := range s.keys {
+		switch {
+		case k.fixed:
+		case k.desc:
+			parts = append(parts, k.expr+" DESC")
+		default:
+			parts = append(parts, k.expr)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // after is the condition for rows that come after those key values: the first key that differs decides. A bound on
 // the first key alone goes before it, for an index to start from.
 func (s *searchSQL) after(values []any) (string, []any) {
-	var parts []string
-	var args []any
-	cmp := func(k orderKey) string {
-		if k.desc {
-			return " < ?"
-		}
-		return " > ?"
-	}
+	var parts, equal []string
+	var args, before []any
+	bound := ""
+	var first any
 	for i, k := range s.keys {
-		var part []string
-		for j := range i {
-			part = append(part, s.keys[j].expr+" = ?")
-			args = append(args, values[j])
+		if k.fixed {
+			continue
 		}
-		part = append(part, k.expr+cmp(k))
-		args = append(args, values[i])
-		parts = append(parts, strings.Join(part, " AND "))
+		op := " > ?"
+		if k.desc {
+			op = " < ?"
+		}
+		if bound == "" {
+			bound, first = k.expr+strings.Replace(op, " ?", "= ?", 1), values[i]
+		}
+		parts = append(parts, strings.Join(append(slices.Clone(equal), k.expr+op), " AND "))
+		args = append(append(args, before...), values[i])
+		equal, before = append(equal, k.expr+" = ?"), append(before, values[i])
 	}
-	bound := s.keys[0].expr + strings.Replace(cmp(s.keys[0]), " ?", "= ?", 1)
-	return bound + " AND ((" + strings.Join(parts, ") OR (") + "))", append([]any{values[0]}, args...)
+	return bound + " AND ((" + strings.Join(parts, ") OR (") + "))", append([]any{first}, args...)
 }
 
 // pageToken is where a page ended. Order binds it to the order that it came from; the values in it are only ever
@@ -352,7 +360,7 @@ type pageToken struct {
 func (s *searchSQL) orderHash() uint32 {
 	h := fnv.New32a()
 	for _, k := range s.keys {
-		fmt.Fprintf(h, "%s %t\x00", k.expr, k.desc)
+		fmt.Fprintf(h, "%s %t\x00", cmp.Or(k.name, k.expr), k.desc)
 	}
 	fmt.Fprint(h, s.joinArgs...)
 	return h.Sum32()

@@ -29,7 +29,7 @@ func versionsTable() *searchTable {
 		owned: map[turbofan.SearchEntity]ownedTable{
 			turbofan.EntityTag: {"model_version_tags", "o.model_id = v.model_id AND o.version = v.version"},
 		},
-		order: []orderKey{{"m.name", false}, {"v.version", true}},
+		order: []orderKey{{expr: "m.name"}, {expr: "v.version", desc: true}},
 	}
 }
 

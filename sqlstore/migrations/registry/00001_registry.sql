@@ -68,12 +68,17 @@ CREATE TABLE params (
     PRIMARY KEY (run_id, key)
 );
 
+-- Values can be longer than an index entry may be in PostgreSQL.
+CREATE INDEX params_value ON params (key, substr(value, 1, 100), run_id);
+
 CREATE TABLE run_tags (
     run_id INTEGER NOT NULL REFERENCES runs (id),
     key    TEXT NOT NULL,
     value  TEXT NOT NULL,
     PRIMARY KEY (run_id, key)
 );
+
+CREATE INDEX run_tags_value ON run_tags (key, substr(value, 1, 100), run_id);
 
 CREATE TABLE datasets (
     id            INTEGER PRIMARY KEY,

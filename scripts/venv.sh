@@ -1,0 +1,15 @@
+#!/bin/sh
+# Makes the Python environment .venv/NAME with the packages, once; a later call with the same packages does nothing.
+#   scripts/venv.sh mlflow3 'mlflow>=3,<4' scikit-learn
+set -eu
+[ $# -ge 2 ] || { echo "usage: $0 NAME PACKAGE..." >&2; exit 2; }
+name=$1
+shift
+dir=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)/.venv/$name
+want="$*"
+if [ -x "$dir/bin/python" ] && [ "$(cat "$dir/packages" 2>/dev/null)" = "$want" ]; then
+	exit 0
+fi
+"${PYTHON:-python3}" -m venv "$dir"
+"$dir/bin/pip" install --quiet --disable-pip-version-check "$@"
+printf '%s\n' "$want" > "$dir/packages"
