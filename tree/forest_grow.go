@@ -17,6 +17,7 @@ type grower struct {
 	value, weight []int64
 	order         []int
 	h, h2         [4]column
+	few           column
 	scan          scanner
 	// step is the value of one gradient step over the root of a weight step.
 	step  float64
@@ -181,15 +182,43 @@ func (g *grower) bestSplit(at task) split {
 			g.order[j], g.order[o] = g.order[o], g.order[j]
 		}
 		for _, f := range g.order[seen : seen+k] {
-			if g.f.p.ExtraTrees {
+			switch {
+			case g.f.p.ExtraTrees:
 				varied = g.searchRandom(f, rows, &best) || varied
-			} else {
+			case n <= fewRows && !g.scan.wide:
+				varied = g.searchFew(f, rows, &best) || varied
+			default:
 				varied = g.searchAll(f, rows, &best) || varied
 			}
 		}
 		seen += k
 	}
 	return best
+}
+
+// fewRows is where visiting the occupied bins alone begins to pay.
+const fewRows = 160
+
+// searchFew is searchAll for nodes of few rows. It finds the histogram empty
+// and leaves it so.
+func (g *grower) searchFew(f int, rows []uint32, best *split) bool {
+	col := g.f.bin.columns[f]
+	value := g.value[:len(rows)]
+	h := &g.few
+	var occ occupied
+	for i, r := range rows {
+		b := col[r]
+		h[b] += value[i]
+		occ[b>>6] |= 1 << (b & 63)
+	}
+	varied := h[col[rows[0]]] != g.scan.total.a
+	if varied {
+		g.scan.searchSparse(f, &occ, h, best)
+	}
+	for _, r := range rows {
+		h[col[r]] = 0
+	}
+	return varied
 }
 
 // searchAll finds the best edge of a column; it tells whether the column

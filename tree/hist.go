@@ -133,8 +133,13 @@ func (s *scanner) scan(f, bins int, acc int64, missLeft bool, h *column, best *s
 	gs, ws, wm, cm := s.gradShift&63, s.weightShift&63, s.weightMask, s.countMask
 	lambda, minLeaf := s.lambda, s.minLeaf
 	last := (total & cm) - minLeaf
-	for b := range h[:bins-1] {
-		acc += h[b]
+	for b, v := range h[:bins-1] {
+		// An empty bin moves nothing. Deep nodes hold few values of a column,
+		// side by side, so the branch is easy to predict.
+		if v == 0 {
+			continue
+		}
+		acc += v
 		c := acc & cm
 		if c < minLeaf {
 			continue
@@ -157,6 +162,58 @@ func (s *scanner) scan(f, bins int, acc int64, missLeft bool, h *column, best *s
 	gain := bestNum/bestDen - own
 	if gain > best.gain && gain > own*minGain {
 		*best = split{gain: gain, feature: int32(f), bin: uint8(bestBin), missLeft: missLeft, left: sums{a: bestAcc}}
+	}
+}
+
+// occupied has a bit for each bin that holds rows.
+type occupied [4]uint64
+
+// scanSparse is scan for a node of few rows: it visits the bins that hold any.
+func (s *scanner) scanSparse(f int, occ *occupied, acc int64, missLeft bool, h *column, best *split) {
+	total := s.total.a
+	G, H := float64(total>>s.gradShift), float64(total>>s.weightShift&s.weightMask)
+	bestNum, bestDen := 0.0, 1.0
+	bestBin, bestAcc := -1, int64(0)
+	gs, ws, wm, cm := s.gradShift&63, s.weightShift&63, s.weightMask, s.countMask
+	minLeaf := s.minLeaf
+	last := (total & cm) - minLeaf
+	for k, word := range occ {
+		for word != 0 {
+			b := uint8(k<<6 | bits.TrailingZeros64(word))
+			word &= word - 1
+			acc += h[b]
+			c := acc & cm
+			if c < minLeaf || c > last {
+				continue
+			}
+			gl, hl := float64(acc>>gs), float64(acc>>ws&wm)
+			gr, hr := G-gl, H-hl
+			num, den := gl*gl*hr+gr*gr*hl, hl*hr
+			if num*bestDen > bestNum*den {
+				bestNum, bestDen, bestBin, bestAcc = num, den, int(b), acc
+			}
+		}
+	}
+	if bestBin < 0 {
+		return
+	}
+	own := G * G / H
+	if gain := bestNum/bestDen - own; gain > best.gain && gain > own*minGain {
+		*best = split{gain: gain, feature: int32(f), bin: uint8(bestBin), missLeft: missLeft, left: sums{a: bestAcc}}
+	}
+}
+
+// searchSparse is search for a node of few rows.
+func (s *scanner) searchSparse(f int, occ *occupied, h *column, best *split) {
+	miss := h[missingBin]
+	occ[missingBin>>6] &^= 1 << (missingBin & 63)
+	before := best.gain
+	s.scanSparse(f, occ, 0, false, h, best)
+	if miss != 0 {
+		s.scanSparse(f, occ, miss, true, h, best)
+	}
+	if best.gain > before {
+		best.sawMissing = miss != 0
 	}
 }
 
