@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"turbofan"
 	"turbofan/sqlstore"
@@ -26,10 +28,10 @@ func benchStore(b *testing.B) *sqlstore.State {
 	return s
 }
 
-// fleetRecord is the nth record of a fleet of 100 units, with the ids that a server gives: unordered.
+// fleetRecord is the nth record of a fleet of 100 units, with ids like a server's: they grow.
 func fleetRecord(n int64) turbofan.PredictionRecord {
 	r := record(fmt.Sprintf("unit-%d", n%100), int(n/100)+1)
-	r.Prediction.ID = fmt.Sprintf("%016x%016x", uint64(n)*0x9e3779b97f4a7c15, uint64(n)*0xc2b2ae3d27d4eb4f)
+	r.Prediction.ID = fmt.Sprintf("5f3a9c0e17b2%012x", n)
 	return r
 }
 
@@ -44,6 +46,7 @@ func BenchmarkAppend(b *testing.B) {
 			}
 			b.ReportAllocs()
 			b.ResetTimer()
+			before := cpu(b)
 			for i := range b.N {
 				if err := s.Append(b.Context(), records[i*size:(i+1)*size]); err != nil {
 					b.Fatal(err)
@@ -53,8 +56,19 @@ func BenchmarkAppend(b *testing.B) {
 				b.Fatal(err)
 			}
 			b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "records/s")
+			b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N*size), "cpu-µs/record")
 		})
 	}
+}
+
+// cpu is the processor time that the process took so far: on a busy machine it says more than a clock.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkAppendCaller is what Append costs its caller while the queue has room.
@@ -157,4 +171,79 @@ func naiveStore(b *testing.B) *sql.DB {
 		}
 	}
 	return db
+}
+
+// BenchmarkQueries asks what services ask of a store of 10^6 predictions, of which an old half has its truth. It takes
+// a while to fill, so it needs -benchtime=Nx and an explicit name: go test -bench Queries.
+func BenchmarkQueries(b *testing.B) {
+	if testing.Short() {
+		b.Skip("fills a store with 10^6 predictions")
+	}
+	s := benchStore(b)
+	const total, units = 1_000_000, 5_000
+	batch := make([]turbofan.PredictionRecord, 0, 1000)
+	for n := range total {
+		r := record(fmt.Sprintf("unit-%d", n%units), n/units+1)
+		r.Prediction.ID = fleetRecord(int64(n)).Prediction.ID
+		if n < 1000 {
+			r.Prediction.ModelVersion = "0"
+		}
+		if batch = append(batch, r); len(batch) == cap(batch) {
+			if err := s.Append(b.Context(), batch); err != nil {
+				b.Fatal(err)
+			}
+			batch = batch[:0]
+		}
+		if n == total/2 {
+			outcomes := make([]turbofan.Outcome, units)
+			for u := range outcomes {
+				outcomes[u] = turbofan.Outcome{UnitID: fmt.Sprintf("unit-%d", u), Cycle: n / units, ActualRUL: new(5.0)}
+				if u < units/2 {
+					outcomes[u] = turbofan.Outcome{UnitID: fmt.Sprintf("unit-%d", u), FailedAtCycle: new(n/units + 1)}
+				}
+			}
+			if _, err := s.Record(b.Context(), outcomes); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	ctx := b.Context()
+	known := fleetRecord(777_777).Prediction.ID
+	for _, c := range []struct {
+		name string
+		ask  func() (int, error)
+		want int
+	}{
+		{"Scored last 1000", func() (int, error) {
+			out, err := s.Scored(ctx, turbofan.PredictionQuery{Last: 1000})
+			return len(out), err
+		}, 1000},
+		{"Scored last 1000 of a version", func() (int, error) {
+			out, err := s.Scored(ctx, turbofan.PredictionQuery{Last: 1000, ModelVersion: "0"})
+			return len(out), err
+		}, 1000},
+		{"Scored of a unit", func() (int, error) {
+			out, err := s.Scored(ctx, turbofan.PredictionQuery{UnitID: "unit-7"})
+			return len(out), err
+		}, 101},
+		{"Predictions last 100 of a version", func() (int, error) {
+			out, err := s.Predictions(ctx, turbofan.PredictionQuery{Last: 100, ModelVersion: "0"})
+			return len(out), err
+		}, 100},
+		{"Prediction", func() (int, error) { _, err := s.Prediction(ctx, known); return 1, err }, 1},
+		{"History", func() (int, error) { out, err := s.History(ctx, "unit-42", 0); return len(out), err }, 200},
+		{"Units 100", func() (int, error) { out, err := s.Units(ctx, 100, 0); return len(out), err }, 100},
+		{"Readings last 2000", func() (int, error) {
+			out, err := s.Readings(ctx, turbofan.ReadingQuery{Last: 2000})
+			return len(out), err
+		}, 2000},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for range b.N {
+				if n, err := c.ask(); err != nil || n != c.want {
+					b.Fatalf("%d answers, want %d: %v", n, c.want, err)
+				}
+			}
+		})
+	}
 }

@@ -23,7 +23,11 @@ const (
 	// The page cache of one connection is bounded in KiB.
 	writerCacheKiB = 64 << 10
 	readerCacheKiB = 8 << 10
+
+	migrationAttempts = 3
 )
+
+var errNewerSchema = errors.New("a newer program wrote it")
 
 // database is one store: a single connection that writes and a pool that reads beside it.
 type database struct {
@@ -128,13 +132,23 @@ func (d *database) migrate(ctx context.Context, gd goose.Dialect, migrations fs.
 	if err != nil {
 		return d.wrap("read migrations for", err)
 	}
+	for attempt := 1; ; attempt++ {
+		err := d.migrateOnce(ctx, provider)
+		// A process that started at the same moment may have come first; what it did is then found done.
+		if err == nil || errors.Is(err, errNewerSchema) || attempt == migrationAttempts || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+func (d *database) migrateOnce(ctx context.Context, provider *goose.Provider) error {
 	current, target, err := provider.GetVersions(ctx)
 	if err != nil {
 		return d.wrap("open", err)
 	}
 	if current > target {
-		return fmt.Errorf("open store %s: its schema is version %d, this program knows versions up to %d: use the turbofan that wrote it, or a newer one",
-			d.name, current, target)
+		return fmt.Errorf("open store %s: %w: its schema is version %d, this program knows versions up to %d: use the turbofan that wrote it, or a newer one",
+			d.name, errNewerSchema, current, target)
 	}
 	if current == target {
 		return nil

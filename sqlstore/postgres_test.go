@@ -145,99 +145,17 @@ func (p *postgres) schema(t *testing.T) string {
 	return p.dsn(name)
 }
 
-func openDSN(t *testing.T, dsn string) *sqlstore.State {
-	t.Helper()
-	s, err := sqlstore.OpenState(t.Context(), sqlstore.Config{DSN: dsn})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
 func TestPostgres(t *testing.T) {
 	server := startPostgres(t)
-	conformance(t, func(t *testing.T) *sqlstore.State { return openDSN(t, server.schema(t)) })
-	t.Run("two replicas share a unit", func(t *testing.T) { testReplicas(t, server.schema(t)) })
+	conformance(t, func(t *testing.T) *sqlstore.State { return openState(t, sqlstore.Config{DSN: server.schema(t)}) })
+	t.Run("two replicas share a unit", func(t *testing.T) { testReplicas(t, sqlstore.Config{DSN: server.schema(t)}) })
 	t.Run("a lost connection is opened again", func(t *testing.T) { testReconnect(t, server) })
 	t.Run("a newer schema is refused", func(t *testing.T) { testNewerSchema(t, server) })
 }
 
-// testReplicas lets two stores append one unit's cycles in turn, while a third reads by seq as a drift detector does.
-func testReplicas(t *testing.T, dsn string) {
-	opened := make(chan *sqlstore.State)
-	for range 2 { // both find an empty database
-		go func() {
-			s, err := sqlstore.OpenState(t.Context(), sqlstore.Config{DSN: dsn})
-			if err != nil {
-				t.Error(err)
-			}
-			opened <- s
-		}()
-	}
-	a, b := <-opened, <-opened
-	if a == nil || b == nil {
-		t.FailNow()
-	}
-	defer func() {
-		for _, s := range []*sqlstore.State{a, b} {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	}()
-	const cycles = 200
-	done := make(chan error, 2)
-	for i, s := range []*sqlstore.State{a, b} {
-		go func() {
-			for cycle := 1 + i; cycle <= cycles; cycle += 2 {
-				if err := s.Append(t.Context(), []turbofan.PredictionRecord{record("shared", cycle), record(fmt.Sprint("own", i), cycle)}); err != nil {
-					done <- err
-					return
-				}
-			}
-			done <- s.Flush(t.Context())
-		}()
-	}
-	reader, seen, running := openDSN(t, dsn), int64(0), 2
-	var read []turbofan.StoredReading
-	for running > 0 {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatal(err)
-			}
-			running--
-		default:
-		}
-		next := must[[]turbofan.StoredReading](t)(reader.Readings(t.Context(), turbofan.ReadingQuery{AfterSeq: seen, Limit: 50}))
-		if len(next) > 0 {
-			seen = next[len(next)-1].Seq
-		}
-		read = append(read, next...)
-	}
-	read = append(read, must[[]turbofan.StoredReading](t)(reader.Readings(t.Context(), turbofan.ReadingQuery{AfterSeq: seen}))...)
-	equal(t, "readings seen by following seq", len(read), 2*cycles)
-	for _, s := range []*sqlstore.State{a, b} {
-		equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "shared", 0))), cycles)
-	}
-	for _, u := range must[[]turbofan.UnitSummary](t)(a.Units(t.Context(), 0, 0)) {
-		if u.UnitID == "shared" && (u.Readings != cycles || u.FirstCycle != 1 || u.LastCycle != cycles) {
-			t.Fatalf("unit is %+v", u)
-		}
-	}
-	first := recordOutcomes(t, a, turbofan.Outcome{Key: "k", UnitID: "shared", FailedAtCycle: new(cycles)})[0]
-	equal(t, "matched", first.Predictions, cycles)
-	equal(t, "the same outcome by the other", recordOutcomes(t, b, turbofan.Outcome{Key: "k", UnitID: "shared", FailedAtCycle: new(cycles)})[0].Duplicate, true)
-}
-
 // testReconnect has the server end every connection of a store that serves.
 func testReconnect(t *testing.T, server *postgres) {
-	s := openDSN(t, server.schema(t))
+	s := openState(t, sqlstore.Config{DSN: server.schema(t)})
 	appendRecords(t, s, record("1", 1))
 	recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", Cycle: 1, Event: "inspection"})
 	if _, err := server.admin.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`); err != nil {
@@ -259,7 +177,7 @@ func testReconnect(t *testing.T, server *postgres) {
 
 func testNewerSchema(t *testing.T, server *postgres) {
 	dsn := server.schema(t)
-	s := openDSN(t, dsn)
+	s := openState(t, sqlstore.Config{DSN: dsn})
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -272,7 +190,7 @@ func testNewerSchema(t *testing.T, server *postgres) {
 		t.Fatal(err)
 	}
 	_, err = sqlstore.OpenState(t.Context(), sqlstore.Config{DSN: dsn})
-	if err == nil || !strings.Contains(err.Error(), "its schema is version 99, this program knows versions up to 1") {
+	if err == nil || !strings.Contains(err.Error(), "a newer program wrote it: its schema is version 99, this program knows versions up to 1") {
 		t.Fatalf("opening a newer schema: %v", err)
 	}
 }
