@@ -5,7 +5,11 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"turbofan"
 	"turbofan/dataset"
@@ -62,45 +66,148 @@ func Train(ctx context.Context, cfg Config, data Data, progress Progress) (*Mode
 		return nil, err
 	}
 	cfg.Feature.Cap = cfg.Cap
-	t := &trainer{ctx: ctx, cfg: cfg, data: data, progress: progress, steps: cfg.Folds + 1}
-	oof, err := t.crossValidate()
+	t := newTrainer(ctx, cfg, data, progress)
+	oof, final, err := t.run()
 	if err != nil {
 		return nil, err
 	}
 	weights := t.blendWeights(oof)
 	oof.combine(weights)
-	m := &Model{cfg: cfg, data: summarise(data), heldOut: unitErrors(cfg, data, &oof.own)}
+	m := &Model{cfg: cfg, data: summarise(data), heldOut: unitErrors(cfg, data, &oof.own), spec: final.spec, learner: blend(final.kinds, weights)}
 	if m.calibration, err = calibrate(cfg, &oof.own, &oof.late); err != nil {
 		return nil, err
 	}
 	if m.metrics, err = crossMetrics(cfg, oof); err != nil {
 		return nil, err
 	}
-	if err := t.fitFinal(m, weights); err != nil {
+	m.reference, err = reference.Build(cfg.Reference, data.Schema, final.spec.Normalizer, final.spec.Keep, data.Units)
+	if err != nil {
 		return nil, err
 	}
-	return m, nil
+	m.reference.RMSE, m.reference.Cap, m.reference.Coverage = float64(m.metrics.RMSEClipped), cfg.Cap, cfg.Coverage
+	m.golden, err = makeGolden(m, data.Units)
+	return m, err
 }
 
+// trainer runs the fits of one training: one a fold and one on all units. They share nothing, so each takes one
+// processor: side by side they need no synchronisation, which inside a single fit collapses on a busy machine.
 type trainer struct {
-	ctx      context.Context
-	cfg      Config
-	data     Data
+	ctx   context.Context
+	cfg   Config
+	data  Data
+	folds [][]int
+
+	mu       sync.Mutex
 	progress Progress
-	step     int
-	steps    int
-	stage    string
+	done     []float64 // share of each fit
 }
 
-func (t *trainer) begin(stage string) {
-	t.stage = stage
-	t.report(0)
+func newTrainer(ctx context.Context, cfg Config, data Data, progress Progress) *trainer {
+	folds := dataset.SplitByUnit(data.Units, cfg.Folds, cfg.RandomState)
+	return &trainer{ctx: ctx, cfg: cfg, data: data, folds: folds, progress: progress, done: make([]float64, len(folds)+1)}
 }
 
-func (t *trainer) report(within float64) {
-	if t.progress != nil {
-		t.progress(t.stage, (float64(t.step)+within)/float64(t.steps))
+// report tells the progress of one fit.
+func (t *trainer) report(fit int, share float64) {
+	if t.progress == nil {
+		return
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done[fit] = share
+	sum, ended := 0.0, 0
+	for _, d := range t.done {
+		sum += d
+		if d >= 1 {
+			ended++
+		}
+	}
+	t.progress(fmt.Sprintf("fit %d of %d: one a fold of the cross-validation, one on all units", min(ended+1, len(t.done)), len(t.done)), sum/float64(len(t.done)))
+}
+
+// fitted is the features and learners of one fit.
+type fitted struct {
+	spec  *feature.Spec
+	kinds []kind
+}
+
+// run does all fits, as many at a time as there are workers.
+func (t *trainer) run() (*outOfFold, fitted, error) {
+	life := make([]int, len(t.data.Units))
+	for i := range life {
+		life[i] = t.data.Units[i].FailedAtCycle
+	}
+	parts := make([]outOfFold, len(t.folds))
+	var final fitted
+	workers := t.cfg.NJobs
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	inner := max(1, workers/(len(t.folds)+1)) // processors beyond one a fit
+	g, ctx := errgroup.WithContext(t.ctx)
+	t.ctx = ctx // the first fit that fails stops the others
+	g.SetLimit(workers)
+	g.Go(func() (err error) {
+		final, err = t.fit(len(t.folds), t.data.Units, inner)
+		return err
+	})
+	for f := range t.folds {
+		g.Go(func() error { return t.fold(f, &parts[f], inner) })
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fitted{}, err
+	}
+	out := &outOfFold{own: heldOut{life: life}, late: heldOut{life: life}}
+	for i := range parts {
+		out.own.join(&parts[i].own)
+		out.late.join(&parts[i].late)
+	}
+	return out, final, nil
+}
+
+// fit learns features and learners from units.
+func (t *trainer) fit(fit int, units []turbofan.History, nJobs int) (fitted, error) {
+	t.report(fit, 0)
+	spec, err := feature.Fit(t.cfg.Feature, t.data.Schema, units)
+	if err != nil {
+		return fitted{}, err
+	}
+	kinds, err := t.fitKinds(fit, spec, units, nJobs)
+	t.report(fit, 1)
+	return fitted{spec, kinds}, err
+}
+
+// fold trains on all units but those of fold f and lets the result answer these.
+func (t *trainer) fold(f int, out *outOfFold, nJobs int) error {
+	held := t.folds[f]
+	m, err := t.fit(f, t.pick(complement(held, len(t.data.Units))), nJobs)
+	if err != nil {
+		return err
+	}
+	units := t.pick(held)
+	own, err := m.spec.Transform(units)
+	if err != nil {
+		return err
+	}
+	if err := out.own.add(m.kinds, own, held, f, nJobs); err != nil {
+		return err
+	}
+	late, err := lateRows(t.cfg, m.spec, units)
+	if err != nil {
+		return err
+	}
+	return out.late.add(m.kinds, late, held, f, nJobs)
+}
+
+// join appends what another fold held out.
+func (h *heldOut) join(o *heldOut) {
+	if h.kinds == nil {
+		h.kinds = make([][]float64, len(o.kinds))
+	}
+	for k := range o.kinds {
+		h.kinds[k] = append(h.kinds[k], o.kinds[k]...)
+	}
+	h.unit, h.fold, h.cycle, h.rul = append(h.unit, o.unit...), append(h.fold, o.fold...), append(h.cycle, o.cycle...), append(h.rul, o.rul...)
 }
 
 func (t *trainer) pick(units []int) []turbofan.History {
@@ -111,28 +218,6 @@ func (t *trainer) pick(units []int) []turbofan.History {
 	return out
 }
 
-// fitFinal trains on all units and adds the reference and the golden histories.
-func (t *trainer) fitFinal(m *Model, weights []float64) error {
-	t.begin("training on all units")
-	spec, err := feature.Fit(t.cfg.Feature, t.data.Schema, t.data.Units)
-	if err != nil {
-		return err
-	}
-	m.spec = spec
-	kinds, err := t.fitKinds(spec, t.data.Units)
-	if err != nil {
-		return err
-	}
-	m.learner = blend(kinds, weights)
-	m.reference, err = reference.Build(t.cfg.Reference, t.data.Schema, spec.Normalizer, spec.Keep, t.data.Units)
-	if err != nil {
-		return err
-	}
-	m.reference.RMSE, m.reference.Cap, m.reference.Coverage = float64(m.metrics.RMSEClipped), t.cfg.Cap, t.cfg.Coverage
-	m.golden, err = makeGolden(m, t.data.Units)
-	return err
-}
-
 // kind is the models of one learner kind, averaged.
 type kind struct {
 	name    string
@@ -140,7 +225,7 @@ type kind struct {
 }
 
 // fitKinds trains every kind of learner that the configuration asks for on the rows of units.
-func (t *trainer) fitKinds(spec *feature.Spec, units []turbofan.History) ([]kind, error) {
+func (t *trainer) fitKinds(fit int, spec *feature.Spec, units []turbofan.History, nJobs int) ([]kind, error) {
 	rows, err := trainingRows(t.cfg, spec, units)
 	if err != nil {
 		return nil, err
@@ -163,8 +248,8 @@ func (t *trainer) fitKinds(spec *feature.Spec, units []turbofan.History) ([]kind
 	for _, n := range names {
 		k := kind{name: n}
 		for i := range t.members(n) {
-			e, err := t.fitOne(n, int64(i), x, y, func(d, of int) error {
-				t.report((float64(done) + float64(d)/float64(of)) / float64(total))
+			e, err := t.fitOne(n, int64(i), x, y, nJobs, func(d, of int) error {
+				t.report(fit, min(0.99, (float64(done)+float64(d)/float64(of))/float64(total)))
 				return t.ctx.Err()
 			})
 			if err != nil {
@@ -175,7 +260,6 @@ func (t *trainer) fitKinds(spec *feature.Spec, units []turbofan.History) ([]kind
 		}
 		out = append(out, k)
 	}
-	t.step++
 	return out, nil
 }
 
@@ -186,18 +270,18 @@ func (t *trainer) members(kind string) int {
 	return 1
 }
 
-func (t *trainer) fitOne(name string, member int64, x tree.Matrix, y []float64, progress tree.Progress) (*tree.Ensemble, error) {
+func (t *trainer) fitOne(name string, member int64, x tree.Matrix, y []float64, nJobs int, progress tree.Progress) (*tree.Ensemble, error) {
 	seed := t.cfg.RandomState + 7919*member
 	if name == Boosting {
 		p := t.cfg.Boosting
-		p.RandomState, p.NJobs = seed, t.cfg.NJobs
+		p.RandomState, p.NJobs = seed, nJobs
 		return tree.FitBoosting(x, y, nil, p, nil, progress)
 	}
 	p := t.cfg.Forest
 	if name == ExtraTrees {
 		p = t.cfg.ExtraTrees
 	}
-	p.RandomState, p.NJobs = seed, t.cfg.NJobs
+	p.RandomState, p.NJobs = seed, nJobs
 	return tree.FitForest(x, y, nil, p, progress)
 }
 
@@ -270,44 +354,6 @@ type heldOut struct {
 }
 
 type outOfFold struct{ own, late heldOut }
-
-func (t *trainer) crossValidate() (*outOfFold, error) {
-	folds := dataset.SplitByUnit(t.data.Units, t.cfg.Folds, t.cfg.RandomState)
-	out := &outOfFold{}
-	life := make([]int, len(t.data.Units))
-	for i := range life {
-		life[i] = t.data.Units[i].FailedAtCycle
-	}
-	out.own.life, out.late.life = life, life
-	for f, held := range folds {
-		t.begin(fmt.Sprintf("cross-validation %d of %d", f+1, len(folds)))
-		train := t.pick(complement(held, len(t.data.Units)))
-		spec, err := feature.Fit(t.cfg.Feature, t.data.Schema, train)
-		if err != nil {
-			return nil, err
-		}
-		kinds, err := t.fitKinds(spec, train)
-		if err != nil {
-			return nil, err
-		}
-		units := t.pick(held)
-		own, err := spec.Transform(units)
-		if err != nil {
-			return nil, err
-		}
-		if err := out.own.add(kinds, own, held, f, t.cfg.NJobs); err != nil {
-			return nil, err
-		}
-		late, err := lateRows(t.cfg, spec, units)
-		if err != nil {
-			return nil, err
-		}
-		if err := out.late.add(kinds, late, held, f, t.cfg.NJobs); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
 
 func complement(of []int, n int) []int {
 	in := make([]bool, n)
