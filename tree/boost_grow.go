@@ -38,6 +38,7 @@ type booster struct {
 	grad, hess []int64
 	g64, h64   []float64
 	wide       bool
+	vector     bool
 	idx, buf   []uint32
 	// free histograms, and the tree being grown.
 	free    [][]block
@@ -72,7 +73,7 @@ type boostTree struct {
 
 func newBooster(x Matrix, y, w []float64, p BoostingParams, pl *pool) *booster {
 	n := x.Rows
-	b := &booster{p: p, pool: pl, cols: x.Cols, n: n, y: y, w: w}
+	b := &booster{p: p, pool: pl, cols: x.Cols, n: n, y: y, w: w, vector: vectorUnit()}
 	b.bin = newBinned(x, p.MaxBins, pl)
 	b.slots = b.bin.used
 	groups := (len(b.slots) + pack - 1) / pack
@@ -190,7 +191,7 @@ type sums2 struct{ g, h float64 }
 
 func (b *booster) quantise(rows int, m sums2) {
 	t := &b.grow
-	t.scan = scanner{wide: b.wide, minLeaf: int64(b.p.MinSamplesLeaf), lambda: b.p.L2Regularization}
+	t.scan = scanner{wide: b.wide, vector: b.vector, minLeaf: int64(b.p.MinSamplesLeaf), lambda: b.p.L2Regularization}
 	t.hessUnit = 1
 	gradRoom := 0.0
 	if b.wide {

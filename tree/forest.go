@@ -91,10 +91,11 @@ func FitForest(x Matrix, y, sampleWeight []float64, p ForestParams, progress Pro
 
 // forest holds what the trees share.
 type forest struct {
-	p    ForestParams
-	x    Matrix
-	bin  *binned
-	y, w []float64
+	p      ForestParams
+	vector bool
+	x      Matrix
+	bin    *binned
+	y, w   []float64
 	// rows are those of positive weight.
 	rows []uint32
 	// target is y about its mean in fixed point, 31 bits with sign.
@@ -115,7 +116,7 @@ type oobSums struct {
 }
 
 func newForest(x Matrix, y, w []float64, p ForestParams) *forest {
-	f := &forest{p: p, x: x, y: y, w: w, trees: make([]*grown, p.NEstimators)}
+	f := &forest{vector: vectorUnit(), p: p, x: x, y: y, w: w, trees: make([]*grown, p.NEstimators)}
 	pl := newPool(workers(p.NJobs))
 	f.bin = newBinned(x, p.MaxBins, pl)
 	pl.close()

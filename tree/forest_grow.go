@@ -105,7 +105,7 @@ func (g *grower) bootstrap() (rows int, draws int64) {
 func (g *grower) prepare(at task) (mixed bool) {
 	rows := g.idx[at.start:at.end]
 	n := len(rows)
-	g.scan = scanner{minLeaf: int64(g.f.p.MinSamplesLeaf), lower: math.Inf(-1), upper: math.Inf(1)}
+	g.scan = scanner{vector: g.f.vector, minLeaf: int64(g.f.p.MinSamplesLeaf), lower: math.Inf(-1), upper: math.Inf(1)}
 	g.scan.fields = weightFields(n, at.weight)
 	if !g.f.p.Bootstrap {
 		g.scan.fields = unitFields(n)

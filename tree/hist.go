@@ -71,7 +71,9 @@ type split struct {
 // besides the histograms.
 type scanner struct {
 	fields
-	wide    bool
+	wide bool
+	// vector is set where scanLanes has the instructions it needs.
+	vector  bool
 	total   sums
 	minLeaf int64
 	// lambda is the L2 term in units of the weight field.
@@ -123,16 +125,46 @@ func (s *scanner) search(f int, bins int, missing bool, cst int8, h, h2 *column,
 	}
 }
 
-// scan tries every bin boundary. Scores are compared as fractions, by
-// cross-multiplication: a division per bin would take longer than the rest.
+// choice is the best of the splits tried so far: its score as a fraction, the
+// last bin on the left, and the packed totals of the left. Scores are compared
+// by cross-multiplication: a division per bin would take longer than the rest.
+type choice struct {
+	num, den float64
+	bin      int
+	acc      int64
+}
+
+// scan tries every bin boundary; acc holds what is on the left already.
 func (s *scanner) scan(f, bins int, acc int64, missLeft bool, h *column, best *split) {
+	c := choice{den: 1, bin: -1}
+	if s.vector {
+		s.scanLanes(bins, acc, h, &c)
+	} else {
+		s.scanBins(bins, acc, h, &c)
+	}
+	s.keep(f, missLeft, &c, best)
+}
+
+// keep turns a choice into a gain and keeps it in best if it is greater.
+func (s *scanner) keep(f int, missLeft bool, c *choice, best *split) {
+	if c.bin < 0 {
+		return
+	}
+	G, H := s.grad(s.total), s.weight(s.total)+s.lambda
+	own := G * G / H
+	gain := c.num/c.den - own
+	if gain > best.gain && gain > own*minGain {
+		*best = split{gain: gain, feature: int32(f), bin: uint8(c.bin), missLeft: missLeft, left: sums{a: c.acc}}
+	}
+}
+
+func (s *scanner) scanBins(bins int, acc int64, h *column, best *choice) {
 	total := s.total.a
 	G, H := float64(total>>s.gradShift), float64(total>>s.weightShift&s.weightMask)+2*s.lambda
-	bestNum, bestDen := 0.0, 1.0
-	bestBin, bestAcc := -1, int64(0)
 	gs, ws, wm, cm := s.gradShift&63, s.weightShift&63, s.weightMask, s.countMask
 	lambda, minLeaf := s.lambda, s.minLeaf
 	last := (total & cm) - minLeaf
+	bestNum, bestDen := best.num, best.den
 	for b, v := range h[:bins-1] {
 		// An empty bin moves nothing. Deep nodes hold few values of a column,
 		// side by side, so the branch is easy to predict.
@@ -152,17 +184,10 @@ func (s *scanner) scan(f, bins int, acc int64, missLeft bool, h *column, best *s
 		gr, hr := G-gl, H-hl
 		num, den := gl*gl*hr+gr*gr*hl, hl*hr
 		if num*bestDen > bestNum*den {
-			bestNum, bestDen, bestBin, bestAcc = num, den, b, acc
+			bestNum, bestDen, best.bin, best.acc = num, den, b, acc
 		}
 	}
-	if bestBin < 0 {
-		return
-	}
-	own := G * G / (H - lambda)
-	gain := bestNum/bestDen - own
-	if gain > best.gain && gain > own*minGain {
-		*best = split{gain: gain, feature: int32(f), bin: uint8(bestBin), missLeft: missLeft, left: sums{a: bestAcc}}
-	}
+	best.num, best.den = bestNum, bestDen
 }
 
 // occupied has a bit for each bin that holds rows.
@@ -171,12 +196,11 @@ type occupied [4]uint64
 // scanSparse is scan for a node of few rows: it visits the bins that hold any.
 func (s *scanner) scanSparse(f int, occ *occupied, acc int64, missLeft bool, h *column, best *split) {
 	total := s.total.a
-	G, H := float64(total>>s.gradShift), float64(total>>s.weightShift&s.weightMask)
-	bestNum, bestDen := 0.0, 1.0
-	bestBin, bestAcc := -1, int64(0)
+	G, H := float64(total>>s.gradShift), float64(total>>s.weightShift&s.weightMask)+2*s.lambda
 	gs, ws, wm, cm := s.gradShift&63, s.weightShift&63, s.weightMask, s.countMask
-	minLeaf := s.minLeaf
+	lambda, minLeaf := s.lambda, s.minLeaf
 	last := (total & cm) - minLeaf
+	top := choice{den: 1, bin: -1}
 	for k, word := range occ {
 		for word != 0 {
 			b := uint8(k<<6 | bits.TrailingZeros64(word))
@@ -186,21 +210,15 @@ func (s *scanner) scanSparse(f int, occ *occupied, acc int64, missLeft bool, h *
 			if c < minLeaf || c > last {
 				continue
 			}
-			gl, hl := float64(acc>>gs), float64(acc>>ws&wm)
+			gl, hl := float64(acc>>gs), float64(acc>>ws&wm)+lambda
 			gr, hr := G-gl, H-hl
 			num, den := gl*gl*hr+gr*gr*hl, hl*hr
-			if num*bestDen > bestNum*den {
-				bestNum, bestDen, bestBin, bestAcc = num, den, int(b), acc
+			if num*top.den > top.num*den {
+				top = choice{num: num, den: den, bin: int(b), acc: acc}
 			}
 		}
 	}
-	if bestBin < 0 {
-		return
-	}
-	own := G * G / H
-	if gain := bestNum/bestDen - own; gain > best.gain && gain > own*minGain {
-		*best = split{gain: gain, feature: int32(f), bin: uint8(bestBin), missLeft: missLeft, left: sums{a: bestAcc}}
-	}
+	s.keep(f, missLeft, &top, best)
 }
 
 // searchSparse is search for a node of few rows.
