@@ -1,0 +1,20 @@
+# Few targets on purpose: test is what CI runs, bench prints ratios against named peers.
+GO ?= go
+GOTESTSUM = $(GO) run gotest.tools/gotestsum@v1.13.0
+STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.PHONY: build test lint bench
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/turbofan ./cmd/turbofan
+
+lint:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt these:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+
+test: lint
+	GOTESTSUM="$(GOTESTSUM)" scripts/test.sh
+
+bench:
+	scripts/bench.sh

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Runs every test, after installing what tests need where that can be done. The last lines name what was skipped; with
+# CI=true a skip is a failure.
+set -u
+cd "$(dirname "$0")/.."
+missing=""
+
+# PostgreSQL and Chromium come as Debian packages where we are root on Debian.
+if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+	want=""
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || want="$want postgresql"
+	if [ -n "$want" ]; then
+		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $want; } >/tmp/turbofan-apt.log 2>&1 ||
+			missing="$missing\n  could not install$want; see /tmp/turbofan-apt.log"
+	fi
+fi
+
+# The peers that tests speak to, each in an environment of its own under .venv.
+venv() {
+	scripts/venv.sh "$@" >/tmp/turbofan-venv-"$1".log 2>&1 || missing="$missing\n  could not make .venv/$1; see /tmp/turbofan-venv-$1.log"
+}
+if command -v python3 >/dev/null 2>&1; then
+	venv mlflow2 'mlflow>=2,<3' 'scikit-learn<1.8' 'pandas<3'
+	venv mlflow3 'mlflow>=3,<4' 'scikit-learn' 'pandas<3'
+	venv bentoml 'bentoml==1.4.39'
+	TURBOFAN_PYTHON=$(pwd)/.venv/bentoml/bin/python
+	export TURBOFAN_PYTHON
+else
+	missing="$missing\n  no python3: the MLflow and BentoML clients were not run"
+fi
+
+log=$(mktemp)
+${GOTESTSUM:-go run gotest.tools/gotestsum@v1.13.0} --format pkgname --jsonfile "$log" -- -race -timeout 40m ${TESTFLAGS:-} ./...
+status=$?
+skipped=$(grep '"Action":"skip"' "$log" | grep '"Test":' | sed 's/.*"Package":"\([^"]*\)".*"Test":"\([^"]*\)".*/  \1 \2/' | sort -u)
+rm -f "$log"
+if [ -n "$skipped$missing" ]; then
+	printf 'skipped or missing:\n%s%b\n' "$skipped" "$missing"
+	if [ "${CI:-}" = true ]; then
+		echo "in CI a skip is a failure"
+		[ $status -ne 0 ] || status=1
+	fi
+else
+	echo "nothing was skipped"
+fi
+exit $status
