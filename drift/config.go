@@ -30,11 +30,11 @@ type Config struct {
 	// Window is how many of the newest readings a check judges.
 	Window int
 	// MinRows and MinUnits are the least rows and units that are judged at all: the readings of one unit resemble each
-	// other, so that many rows of a few units prove little.
+	// other, so that many rows of a few units prove little. A Window below MinRows lowers that to itself.
 	MinRows, MinUnits int
 
-	// Threshold is the PSI above which a sensor counts as drifted. It is raised where a window is so small that chance
-	// alone would pass it.
+	// Threshold is the PSI, beyond what as many rows of as many units show by chance, above which a sensor counts as
+	// drifted. Chance adds about 0.05 for a thousand rows of fifty units, 0.1 for twenty.
 	Threshold float64
 	// Rank is how many sensors must drift: the Rank-th largest PSI decides. One broken sensor is no drift.
 	Rank int
@@ -45,9 +45,6 @@ type Config struct {
 	// ProvisionalUnits is how many new units it takes to normalise by a condition that training never saw;
 	// CommissionUnits is how many fix it for good. Until then its mean and spread grow better with each unit.
 	ProvisionalUnits, CommissionUnits int
-	// Caution raises the threshold by this share in windows that lie wholly in conditions not fixed yet, and by a part
-	// of it where only some rows do: a mean known from ten units is not known well.
-	Caution float64
 
 	// ErrorRatio is the live RMSE, in multiples of the reference's, that counts as drift where at least ErrorUnits units
 	// have a known end; 0 leaves the error out of the verdict. ScoredRows is how many newest scored predictions count.
@@ -74,8 +71,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Alias: turbofan.ChampionAlias, Every: 10 * time.Minute, Poll: 500 * time.Millisecond,
-		Window: 1000, MinRows: 300, MinUnits: 40, Threshold: 0.25, Rank: 3, Hysteresis: 0.1,
-		ProvisionalUnits: 10, CommissionUnits: 50, Caution: 1,
+		Window: 1000, MinRows: 300, MinUnits: 20, Threshold: 0.2, Rank: 3, Hysteresis: 0.1,
+		ProvisionalUnits: 10, CommissionUnits: 50,
 		ErrorRatio: 1.4, ErrorUnits: 30, ScoredRows: 5000,
 		Retrain: true, Cooldown: 6 * time.Hour, CooldownRows: 5000, SettleRows: 1000, RetryUnits: 5,
 	}
@@ -111,10 +108,10 @@ func (c Config) Validate() error {
 // validateRule checks what Judge needs.
 func (c Config) validateRule() error {
 	switch {
-	case c.Window < 1 || c.Window > maxWindow:
-		return turbofan.Invalid("drift.window", "must be from 1 to %d, not %d", maxWindow, c.Window)
-	case c.MinRows < 2 || c.MinRows > c.Window:
-		return turbofan.Invalid("drift.min_rows", "must be from 2 to the window of %d, not %d", c.Window, c.MinRows)
+	case c.Window < minWindow || c.Window > maxWindow:
+		return turbofan.Invalid("drift.window", "must be from %d to %d, not %d", minWindow, maxWindow, c.Window)
+	case c.MinRows < 2:
+		return turbofan.Invalid("drift.min_rows", "must be at least 2, not %d", c.MinRows)
 	case c.MinUnits < 1 || c.MinUnits > c.Window:
 		return turbofan.Invalid("drift.min_units", "must be from 1 to the window of %d, not %d", c.Window, c.MinUnits)
 	case !(c.Threshold > 0) || math.IsInf(c.Threshold, 0):
@@ -127,8 +124,6 @@ func (c Config) validateRule() error {
 		return turbofan.Invalid("drift.provisional_units", "must be at least 2, not %d", c.ProvisionalUnits)
 	case c.CommissionUnits < c.ProvisionalUnits:
 		return turbofan.Invalid("drift.commission_units", "must be at least provisional_units, %d, not %d", c.ProvisionalUnits, c.CommissionUnits)
-	case !(c.Caution >= 0) || math.IsInf(c.Caution, 0):
-		return turbofan.Invalid("drift.caution", "must be a finite number of at least 0, not %v", c.Caution)
 	case c.ErrorRatio != 0 && !(c.ErrorRatio > 1) || math.IsInf(c.ErrorRatio, 0):
 		return turbofan.Invalid("drift.error_ratio", "must be above 1, or 0 to leave the error out, not %v", c.ErrorRatio)
 	case c.ErrorUnits < 2:
@@ -140,6 +135,8 @@ func (c Config) validateRule() error {
 }
 
 const (
+	// minWindow is what ten bins need to say anything.
+	minWindow = 50
 	// maxWindow bounds the memory of a check.
 	maxWindow = 1_000_000
 	// maxScored is the most that a query for predictions may ask for.

@@ -3,7 +3,6 @@ package drift
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -34,6 +33,7 @@ func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport
 	if err := cfg.validateRule(); err != nil {
 		return turbofan.DriftReport{}, err
 	}
+	cfg.MinRows = min(cfg.MinRows, cfg.Window)
 	var report turbofan.DriftReport
 	if n := len(w.Readings); n > 0 {
 		report.FromSeq, report.ToSeq = w.Readings[0].Seq, w.Readings[n-1].Seq
@@ -54,9 +54,9 @@ func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport
 	if err != nil {
 		return report, fmt.Errorf("judge drift: %w", err)
 	}
-	v := newBounds(cfg, rows, w.Drifting)
+	v := newBounds(cfg, w.Drifting)
 	for i := range scores {
-		report.Channels = append(report.Channels, v.channel(&scores[i], deviation(ref.Profile, scores[i].Name)))
+		report.Channels = append(report.Channels, v.channel(&scores[i], channelOf(ref.Profile, scores[i].Name)))
 	}
 	conclude(&report, cfg)
 	return report, nil
@@ -64,13 +64,12 @@ func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport
 
 // rows are the readings of a window that can be judged, normalised by condition.
 type rows struct {
-	values      [][]float64 // [channel of the profile][row]
-	age, unit   []int
-	units       map[string]int // number of each unit
-	provisional int            // rows in conditions not fixed yet
-	foreign     int            // readings left out: their condition cannot be used yet
-	misfit      int            // readings left out: not as many values as the schema has
-	conditions  []turbofan.NewCondition
+	values     [][]float64 // [channel of the profile][row]
+	age, unit  []int
+	units      map[string]int // number of each unit
+	foreign    int            // readings left out: their condition cannot be used yet
+	misfit     int            // readings left out: not as many values as the schema has
+	conditions []turbofan.NewCondition
 }
 
 func gather(ref *reference.Reference, w Window, cfg Config) *rows {
@@ -80,7 +79,7 @@ func gather(ref *reference.Reference, w Window, cfg Config) *rows {
 		out.values[i] = make([]float64, 0, len(w.Readings))
 	}
 	known, others := newCounts(len(places.known.Regimes)), newCounts(len(places.others.Regimes))
-	z := make([]float64, len(ref.Schema.Sensors))
+	z := make([]float64, len(ref.Keep))
 	for i := range w.Readings {
 		r := &w.Readings[i].Reading
 		if !fits(places.known, r) {
@@ -97,13 +96,10 @@ func gather(ref *reference.Reference, w Window, cfg Config) *rows {
 		}
 		if k >= places.base {
 			known.add(k, r.UnitID)
-			if !places.known.Regimes[k].Commissioned {
-				out.provisional++
-			}
 		}
-		places.known.Regimes[k].Z(r.Sensors, z)
-		for j, sensor := range ref.Keep {
-			out.values[j] = append(out.values[j], z[sensor])
+		ref.Normalize(r, &places.known.Regimes[k], z)
+		for j, v := range z {
+			out.values[j] = append(out.values[j], v)
 		}
 		number, seen := out.units[r.UnitID]
 		if !seen {
@@ -169,39 +165,33 @@ type bounds struct {
 	threshold float64 // for PSI less what chance gives
 }
 
-func newBounds(cfg Config, r *rows, drifting bool) bounds {
+func newBounds(cfg Config, drifting bool) bounds {
 	t := cfg.Threshold
-	if n := len(r.age); n > 0 {
-		t *= 1 + cfg.Caution*float64(r.provisional)/float64(n)
-	}
 	if drifting {
 		t *= 1 - cfg.Hysteresis
 	}
 	return bounds{threshold: t}
 }
 
-// channel gives the scores of one channel their threshold: what the configuration says, beyond the PSI that as many
-// rows give by chance, and never less than chance gives in one of twenty windows.
-func (b bounds) channel(s *stat.Scores, deviation float64) turbofan.ChannelDrift {
+// channel gives the scores of one channel of p their threshold: what the configuration says, beyond the PSI that as many
+// independent rows give by chance on average, and never less than chance gives in one of twenty windows. Rows of one unit
+// count by their design effect, so that a window of few units needs a larger PSI.
+func (b bounds) channel(s *stat.Scores, p *stat.ChannelProfile) turbofan.ChannelDrift {
+	chance := float64(len(p.Edges)) * (1/s.Reference + 1/s.Independent)
 	d := turbofan.ChannelDrift{
-		Channel: s.Name, PSI: s.PSI, Threshold: max(b.threshold+s.PSI-s.PSIExcess, s.PSIThreshold),
+		Channel: s.Name, PSI: s.PSI, Threshold: max(b.threshold+chance, s.PSIThreshold),
 		KS: s.KS, KSPValue: s.KSP, Wasserstein: s.Wasserstein, MeanShift: s.MeanShift,
 	}
-	if deviation > 0 {
-		d.Wasserstein /= deviation
+	if p.Std > 0 {
+		d.Wasserstein /= p.Std
 	}
 	d.Drifted = d.PSI > d.Threshold
 	return d
 }
 
-// deviation is the reference's standard deviation of a channel.
-func deviation(p *stat.Profile, name string) float64 {
-	for i := range p.Channels {
-		if p.Channels[i].Name == name {
-			return p.Channels[i].Std
-		}
-	}
-	return math.NaN()
+// channelOf returns the profile of a channel that the profile has.
+func channelOf(p *stat.Profile, name string) *stat.ChannelProfile {
+	return &p.Channels[slices.IndexFunc(p.Channels, func(c stat.ChannelProfile) bool { return c.Name == name })]
 }
 
 // conclude draws the verdict from the channels and the live error.

@@ -64,7 +64,7 @@ func comparePredictions(report *turbofan.DriftReport, ref *reference.Reference, 
 		return fmt.Errorf("compare predictions: %w", err)
 	}
 	if len(scores) == 1 {
-		d := bounds{cfg.Threshold}.channel(&scores[0], ref.Prediction.Channels[0].Std)
+		d := bounds{cfg.Threshold}.channel(&scores[0], &ref.Prediction.Channels[0])
 		report.Prediction = &d
 	}
 	return nil

@@ -111,7 +111,7 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 	}
 	s.announce(ctx, l, report.NewConditions)
 	if report.Verdict == turbofan.Drifted {
-		if err := s.trigger(ctx, &report); err != nil {
+		if err := s.trigger(ctx, &report, w.Readings); err != nil {
 			return report, err
 		}
 	}

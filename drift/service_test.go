@@ -28,13 +28,13 @@ func TestVerdicts(t *testing.T) {
 		want    turbofan.Verdict
 		because string
 	}{
-		{"the same world", world{load: 1}, 60, 1000, turbofan.NoDrift, "is not above 0.26"},
+		{"the same world", world{load: 1}, 60, 1000, turbofan.NoDrift, "is not above 0.2"},
 		{"a younger half", world{load: 1}, 300, 700, turbofan.NoDrift, "over 700 rows of 300 units"},
 		{"another world", world{load: 1, shift: 2}, 60, 1000, turbofan.Drifted, "psi(sensor"},
 		{"few rows", world{load: 1}, 60, 200, turbofan.InsufficientData, "only 200 of 300 rows"},
-		{"few units", world{load: 1}, 20, 1000, turbofan.InsufficientData, "only"},
+		{"few units", world{load: 1}, 10, 1000, turbofan.InsufficientData, "of 20 units"},
 		{"foreign load, not commissioned", world{load: 5}, 60, 290, turbofan.InsufficientData, "290 rows left out, their operating condition is not commissioned yet"},
-		{"nothing", world{}, 60, 0, turbofan.InsufficientData, "only 0 of 300 rows and 0 of 40 units"},
+		{"nothing", world{}, 60, 0, turbofan.InsufficientData, "only 0 of 300 rows and 0 of 20 units"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
@@ -317,8 +317,8 @@ func TestNewRefuses(t *testing.T) {
 		{func(c *drift.Config) { c.CooldownRows = -1 }, "drift.cooldown_rows: must be at least 0, not -1"},
 		{func(c *drift.Config) { c.SettleRows = -1 }, "drift.settle_rows: must be at least 0, not -1"},
 		{func(c *drift.Config) { c.RetryUnits = 0 }, "drift.retry_units: must be at least 1, not 0"},
-		{func(c *drift.Config) { c.Window = 0 }, "drift.window: must be from 1 to 1000000, not 0"},
-		{func(c *drift.Config) { c.MinRows = 1001 }, "drift.min_rows: must be from 2 to the window of 1000, not 1001"},
+		{func(c *drift.Config) { c.Window = 0 }, "drift.window: must be from 50 to 1000000, not 0"},
+		{func(c *drift.Config) { c.MinRows = 1 }, "drift.min_rows: must be at least 2, not 1"},
 		{func(c *drift.Config) { c.MinUnits = 0 }, "drift.min_units: must be from 1 to the window of 1000, not 0"},
 		{func(c *drift.Config) { c.Threshold = 0 }, "drift.threshold: must be a finite number above 0, not 0"},
 		{func(c *drift.Config) { c.Threshold = math.NaN() }, "drift.threshold: must be a finite number above 0, not NaN"},
@@ -326,7 +326,6 @@ func TestNewRefuses(t *testing.T) {
 		{func(c *drift.Config) { c.Hysteresis = 1 }, "drift.hysteresis: must be at least 0 and below 1, not 1"},
 		{func(c *drift.Config) { c.ProvisionalUnits = 1 }, "drift.provisional_units: must be at least 2, not 1"},
 		{func(c *drift.Config) { c.CommissionUnits = 3 }, "drift.commission_units: must be at least provisional_units, 10, not 3"},
-		{func(c *drift.Config) { c.Caution = math.Inf(1) }, "drift.caution: must be a finite number of at least 0, not +Inf"},
 		{func(c *drift.Config) { c.ErrorRatio = 0.9 }, "drift.error_ratio: must be above 1, or 0 to leave the error out, not 0.9"},
 		{func(c *drift.Config) { c.ErrorUnits = 1 }, "drift.error_units: must be at least 2, not 1"},
 		{func(c *drift.Config) { c.ScoredRows = 200_000 }, "drift.scored_rows: must be from 1 to 100000, not 200000"},

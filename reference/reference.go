@@ -28,7 +28,9 @@ type Reference struct {
 	Schema     turbofan.Schema       `json:"schema"`
 	Normalizer *condition.Normalizer `json:"normalizer"`
 	// Keep lists the sensors in Profile.Channels, by index into the schema.
-	Keep    []int         `json:"keep"`
+	Keep []int `json:"keep"`
+	// Step is, for each of Keep, the smallest difference between two values that the sensor gave: its resolution.
+	Step    []float64     `json:"step"`
 	Profile *stat.Profile `json:"profile"`
 	// Prediction is the distribution of cross-validated predictions over the same ages; nil where it was not kept.
 	Prediction *stat.Profile `json:"prediction,omitempty"`
@@ -50,38 +52,63 @@ func DefaultConfig() Config {
 	return Config{Bins: 10, AgeEdges: []int{25, 50, 75, 100, 125, 150, 175, 200, 225, 250, 300}}
 }
 
-// Build makes the reference of training histories under the conditions of n; keep lists the sensors to watch.
+// Build makes the reference of training histories under the conditions of n. keep lists the sensors to watch; those of
+// them that show nearly always the same value are left out, unless all do.
 func Build(cfg Config, schema turbofan.Schema, n *condition.Normalizer, keep []int, units []turbofan.History) (*Reference, error) {
+	r := &Reference{Schema: schema, Normalizer: n, RMSE: math.NaN()}
+	r.choose(keep, units)
 	rows := 0
 	for i := range units {
 		rows += len(units[i].Readings)
 	}
-	values := make([][]float64, len(keep))
-	for i := range values {
+	values := make([][]float64, len(r.Keep))
+	names := make([]string, len(r.Keep))
+	for i, sensor := range r.Keep {
 		values[i] = make([]float64, 0, rows)
+		names[i] = schema.Sensors[sensor].Name
 	}
 	age, unit := make([]int, 0, rows), make([]int, 0, rows)
-	z := make([]float64, len(schema.Sensors))
-	c := condition.NewCommissioner(n)
+	z := make([]float64, len(r.Keep))
 	for u := range units {
 		for i := range units[u].Readings {
-			r := &units[u].Readings[i]
-			c.Normalize(r.Settings, r.Sensors, z)
-			for j, ch := range keep {
-				values[j] = append(values[j], z[ch])
+			x := &units[u].Readings[i]
+			k := n.Find(x.Settings)
+			if k < 0 {
+				continue
 			}
-			age, unit = append(age, r.Cycle), append(unit, u)
+			r.Normalize(x, &n.Regimes[k], z)
+			for j, v := range z {
+				values[j] = append(values[j], v)
+			}
+			age, unit = append(age, x.Cycle), append(unit, u)
 		}
 	}
-	names := make([]string, len(keep))
-	for i, ch := range keep {
-		names[i] = schema.Sensors[ch].Name
-	}
-	p, err := stat.BuildProfile(names, values, age, unit, cfg.Bins, cfg.AgeEdges)
-	if err != nil {
+	var err error
+	if r.Profile, err = stat.BuildProfile(names, values, age, unit, cfg.Bins, cfg.AgeEdges); err != nil {
 		return nil, fmt.Errorf("build reference: %w", err)
 	}
-	return &Reference{Schema: schema, Normalizer: n, Keep: keep, Profile: p, RMSE: math.NaN()}, nil
+	return r, nil
+}
+
+// Normalize writes the sensors of Keep to z, with the effect of the condition taken out. A missing sensor, and one that
+// does not vary in this condition, is NaN.
+//
+// A value is first moved within its resolution, by up to half a step either way: a sensor that speaks in whole numbers
+// stands on other places of its distribution in every condition, which is rounding and no drift. The move depends on
+// the unit, the cycle and the sensor alone, so that the same reading always gives the same values.
+func (r *Reference) Normalize(x *turbofan.Reading, regime *condition.Regime, z []float64) {
+	seed := hash(x.UnitID, x.Cycle)
+	for j, sensor := range r.Keep {
+		if !(regime.Std[sensor] > 0) {
+			z[j] = math.NaN()
+			continue
+		}
+		v := x.Sensors[sensor]
+		if j < len(r.Step) {
+			v += r.Step[j] * (uniform(seed+uint64(sensor)) - 0.5)
+		}
+		z[j] = (v - regime.Mean[sensor]) / regime.Std[sensor]
+	}
 }
 
 // SetPredictions keeps the distribution of predictions that the model made of units it did not learn from, with the age
@@ -146,6 +173,14 @@ func (r *Reference) Validate() error {
 	}
 	if len(r.Keep) != len(r.Profile.Channels) {
 		return turbofan.Invalid("reference.keep", "lists %d sensors for %d channels", len(r.Keep), len(r.Profile.Channels))
+	}
+	if len(r.Step) > 0 && len(r.Step) != len(r.Keep) {
+		return turbofan.Invalid("reference.step", "has %d values for %d sensors", len(r.Step), len(r.Keep))
+	}
+	for i, s := range r.Step {
+		if !(s >= 0) || math.IsInf(s, 0) {
+			return turbofan.Invalid(fmt.Sprintf("reference.step[%d]", i), "must be a finite number of at least 0")
+		}
 	}
 	for _, k := range r.Keep {
 		if k < 0 || k >= len(r.Schema.Sensors) {

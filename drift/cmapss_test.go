@@ -1,0 +1,89 @@
+package drift_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"turbofan"
+	"turbofan/condition"
+	"turbofan/dataset"
+	"turbofan/drift"
+	"turbofan/reference"
+)
+
+// cmapss loads a subset, or skips the test where the data is absent.
+func cmapss(t testing.TB, subset string) (train, test *dataset.Set) {
+	t.Helper()
+	dir := os.Getenv("TURBOFAN_DATA")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "shared", "cmapss")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "train_"+subset+".txt")); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("C-MAPSS is needed in CI: %v", err)
+		}
+		t.Skipf("C-MAPSS is not here: %v", err)
+	}
+	train, test, err := dataset.LoadCMAPSS(dir, subset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return train, test
+}
+
+// trained is the reference that training on a set leaves.
+func trained(t testing.TB, set *dataset.Set, cfg reference.Config) *reference.Reference {
+	t.Helper()
+	var samples []condition.Sample
+	given := make([]float64, len(set.Schema.Settings))
+	for i, s := range set.Schema.Settings {
+		given[i] = s.Tolerance
+	}
+	for u, h := range set.Units {
+		for _, r := range h.Readings {
+			samples = append(samples, condition.Sample{Unit: u, Age: r.Cycle, Settings: r.Settings, Sensors: r.Sensors})
+		}
+	}
+	c := condition.DefaultConfig()
+	c.Tolerance = condition.AutoTolerance(samples, given)
+	n, err := condition.Fit(c, samples)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := reference.Build(cfg, set.Schema, n, n.Varying(), set.Units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref
+}
+
+// TestPowerOnCMAPSS holds the detector to its false alarms and its power, with a reference of FD001's training engines:
+// FD001 and FD002 are the same faults, FD002 in conditions never seen; FD003 and FD004 bring another fault.
+func TestPowerOnCMAPSS(t *testing.T) {
+	train, _ := cmapss(t, "FD001")
+	ref := trained(t, train, reference.DefaultConfig())
+	streams := map[string][]turbofan.History{}
+	for _, subset := range dataset.Subsets() {
+		_, test := cmapss(t, subset)
+		streams[subset] = test.Units
+	}
+	rows, err := drift.Power(context.Background(), drift.DefaultPowerConfig(), ref, streams, []int{1000}, 60, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rows {
+		t.Logf("%+v", r)
+		switch r.Stream {
+		case "FD001", "FD002":
+			if r.Alarms > 3 {
+				t.Errorf("%s: %d of %d windows alarm", r.Stream, r.Alarms, r.Judged)
+			}
+		default:
+			if r.Alarms < 54 || r.Judged < 54 {
+				t.Errorf("%s: only %d of %d windows alarm", r.Stream, r.Alarms, r.Judged)
+			}
+		}
+	}
+}
