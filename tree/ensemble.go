@@ -29,9 +29,11 @@ type Ensemble struct {
 	// A prediction is base + scale * (sum of one leaf per tree).
 	base, scale float64
 	nodes       []node
+	// compact holds the nodes as the vector walk reads them, if it can.
+	compact []uint64
 	// cover is the weight of training rows that passed each node.
 	cover []float32
-	// roots has one entry per tree, padded to a multiple of lanes with the
+	// roots has one entry per tree, padded to a multiple of two lanes with the
 	// empty leaf that ends nodes.
 	roots       []uint32
 	trees       int
@@ -47,9 +49,10 @@ type Ensemble struct {
 	walkers  *sync.Pool
 }
 
-// lanes is how many trees are walked together: enough to hide the latency of
-// dependent loads, few enough to stay in registers.
-const lanes = 4
+// lanes is how many trees are walked together, and how many partial sums a
+// prediction has: tree t adds to sum t mod lanes on every machine, so that all
+// give the same bits.
+const lanes = 16
 
 // grown is a tree as the growers leave it; children are adjacent and follow
 // their parent.
@@ -82,11 +85,12 @@ func leafNode(value float32) node {
 }
 
 func (e *Ensemble) pad() {
-	for len(e.roots)%lanes != 0 {
+	for len(e.roots)%(2*lanes) != 0 {
 		e.roots = append(e.roots, uint32(len(e.nodes)))
 	}
 	e.nodes = append(e.nodes, leafNode(0))
 	e.cover = append(e.cover, 0)
+	e.compact = e.compactNodes()
 	e.prepareSHAP()
 }
 
@@ -126,17 +130,17 @@ func (e *Ensemble) Predict(row []float32) (float64, error) {
 	if err := e.checkRow(len(row)); err != nil {
 		return 0, err
 	}
+	var acc [lanes]float64
+	e.addLeaves(0, len(e.roots)/(2*lanes), row, &acc)
+	return e.base + e.scale*total(&acc), nil
+}
+
+func total(acc *[lanes]float64) float64 {
 	sum := 0.0
-	if hasNaN(row) {
-		for i := 0; i+lanes <= len(e.roots); i += lanes {
-			sum += walkMissing(e.nodes, (*[lanes]uint32)(e.roots[i:]), row)
-		}
-	} else {
-		for i := 0; i+lanes <= len(e.roots); i += lanes {
-			sum += walk(e.nodes, (*[lanes]uint32)(e.roots[i:]), row)
-		}
+	for _, v := range acc {
+		sum += v
 	}
-	return e.base + e.scale*sum, nil
+	return sum
 }
 
 // PredictBatch writes the prediction for each row of x to out, in parallel over
@@ -168,28 +172,34 @@ func (e *Ensemble) PredictBatch(x Matrix, out []float64, nJobs int) error {
 	return nil
 }
 
-// blockRows keeps a block's rows in the first-level cache while the trees
-// stream past it.
-const blockRows = 128
+// blockRows is how many rows see a group of trees while it is in the
+// first-level cache.
+const blockRows = 64
 
 func (e *Ensemble) predictBlock(x Matrix, first int, out []float64) {
-	var missing [blockRows]bool
-	for i := range out {
-		out[i] = 0
-		missing[i] = hasNaN(x.Row(first + i))
-	}
-	for t := 0; t+lanes <= len(e.roots); t += lanes {
-		roots := (*[lanes]uint32)(e.roots[t:])
+	var acc [blockRows][lanes]float64
+	for g := range len(e.roots) / (2 * lanes) {
 		for i := range out {
-			if missing[i] {
-				out[i] += walkMissing(e.nodes, roots, x.Row(first+i))
-			} else {
-				out[i] += walk(e.nodes, roots, x.Row(first+i))
-			}
+			e.addLeaves(g, 1, x.Row(first+i), &acc[i])
 		}
 	}
 	for i := range out {
-		out[i] = e.base + e.scale*out[i]
+		out[i] = e.base + e.scale*total(&acc[i])
+	}
+}
+
+// addLeavesScalar walks four trees in lockstep: enough to hide the latency of
+// dependent loads, few enough to stay in registers.
+func (e *Ensemble) addLeavesScalar(first, pairs int, row []float32, acc *[lanes]float64) {
+	missing := hasNaN(row)
+	for t := first * 2 * lanes; t < (first+pairs)*2*lanes; t += 4 {
+		roots := (*[4]uint32)(e.roots[t:])
+		sums := (*[4]float64)(acc[t%lanes:])
+		if missing {
+			walkMissing(e.nodes, roots, row, sums)
+		} else {
+			walk(e.nodes, roots, row, sums)
+		}
 	}
 }
 
@@ -209,13 +219,14 @@ func b2u(b bool) uint32 {
 	return 0
 }
 
-// walk sums the leaves of four trees reached by a row without missing values.
-func walk(nodes []node, roots *[lanes]uint32, row []float32) float64 {
+// walk adds the leaves of four trees reached by a row without missing values.
+func walk(nodes []node, roots *[4]uint32, row []float32, sums *[4]float64) {
 	a, b, c, d := roots[0], roots[1], roots[2], roots[3]
 	for {
 		na, nb, nc, nd := &nodes[a], &nodes[b], &nodes[c], &nodes[d]
 		if na.off|nb.off|nc.off|nd.off == 0 {
-			return (float64(na.value) + float64(nb.value)) + (float64(nc.value) + float64(nd.value))
+			addFour(sums, na, nb, nc, nd)
+			return
 		}
 		a += na.off + b2u(row[na.feature] > na.threshold)
 		b += nb.off + b2u(row[nb.feature] > nb.threshold)
@@ -225,18 +236,26 @@ func walk(nodes []node, roots *[lanes]uint32, row []float32) float64 {
 }
 
 // walkMissing is walk for rows with missing values.
-func walkMissing(nodes []node, roots *[lanes]uint32, row []float32) float64 {
+func walkMissing(nodes []node, roots *[4]uint32, row []float32, sums *[4]float64) {
 	a, b, c, d := roots[0], roots[1], roots[2], roots[3]
 	for {
 		na, nb, nc, nd := &nodes[a], &nodes[b], &nodes[c], &nodes[d]
 		if na.off|nb.off|nc.off|nd.off == 0 {
-			return (float64(na.value) + float64(nb.value)) + (float64(nc.value) + float64(nd.value))
+			addFour(sums, na, nb, nc, nd)
+			return
 		}
 		a += na.step(row)
 		b += nb.step(row)
 		c += nc.step(row)
 		d += nd.step(row)
 	}
+}
+
+func addFour(sums *[4]float64, a, b, c, d *node) {
+	sums[0] += float64(a.value)
+	sums[1] += float64(b.value)
+	sums[2] += float64(c.value)
+	sums[3] += float64(d.value)
 }
 
 // step is the distance to the child a row goes to, 0 at a leaf.

@@ -168,7 +168,7 @@ func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 func (e *Ensemble) decodeTrees(d *decoder, nodes int) error {
 	e.nodes = make([]node, 0, nodes+1)
 	e.cover = make([]float32, 0, nodes+1)
-	e.roots = make([]uint32, 0, e.trees+lanes)
+	e.roots = make([]uint32, 0, e.trees+2*lanes)
 	for t := range e.trees {
 		n := int(min(d.uvarint(), math.MaxInt32))
 		if n < 1 || n > nodes-len(e.nodes) {

@@ -1,6 +1,9 @@
 package tree
 
-import "testing"
+import (
+	"math"
+	"testing"
+)
 
 // TestVectorScanEqualsScalarScan compares the two implementations, which no
 // caller can choose between, on random histograms.
@@ -40,6 +43,44 @@ func TestVectorScanEqualsScalarScan(t *testing.T) {
 			s.scanLanes(bins, acc, &h, &b)
 			if a != b {
 				t.Fatalf("trial %d, %d bins: scalar %+v, vector %+v", trial, bins, a, b)
+			}
+		}
+	}
+}
+
+// TestVectorWalkEqualsScalarWalk does the same for predictions, with the
+// registers half full, full, and too few.
+func TestVectorWalkEqualsScalarWalk(t *testing.T) {
+	if !vectorUnit() {
+		t.Skip("no AVX-512 here")
+	}
+	r := rng(2)
+	for _, cols := range []int{1, 16, 33, 64, 65} {
+		x := Matrix{Data: make([]float32, 3000*cols), Rows: 3000, Cols: cols}
+		y := make([]float64, x.Rows)
+		for i := range x.Data {
+			x.Data[i] = float32(r.float())
+			y[i/cols] += float64(x.Data[i]) * float64(i%cols%5)
+			if r.below(20) == 0 {
+				x.Data[i] = float32(math.NaN())
+			}
+		}
+		p := DefaultForestParams()
+		p.NEstimators, p.MaxFeatures = 37, 0.3
+		e, err := FitForest(x, y, nil, p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (e.compact != nil) != (cols <= 64) {
+			t.Errorf("%d columns: compact form present: %v", cols, e.compact != nil)
+		}
+		for i := range 500 {
+			var a, b [lanes]float64
+			pairs := len(e.roots) / (2 * lanes)
+			e.addLeaves(0, pairs, x.Row(i), &a)
+			e.addLeavesScalar(0, pairs, x.Row(i), &b)
+			if a != b {
+				t.Fatalf("%d columns, row %d: vector %v, scalar %v", cols, i, a, b)
 			}
 		}
 	}
