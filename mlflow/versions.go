@@ -98,6 +98,10 @@ func searchVersions(h *Handler, q *request, w *answer) error {
 	if q.err != nil {
 		return q.err
 	}
+	if len(s.OrderBy) == 0 {
+		s.OrderBy = []turbofan.SearchOrder{{Entity: turbofan.EntityAttribute, Key: "last_updated_timestamp", Descending: true},
+			{Entity: turbofan.EntityAttribute, Key: "name"}}
+	}
 	found, next, err := h.server.SearchModelVersions(q.Context(), s)
 	if err != nil {
 		return err

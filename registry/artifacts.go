@@ -22,8 +22,8 @@ const stagingDir = ".staging"
 const registryDir = "registry"
 
 // ListArtifacts implements turbofan.ArtifactStore.
-func (r *Registry) ListArtifacts(_ context.Context, uri string) ([]turbofan.Artifact, error) {
-	p, err := r.locate(uri)
+func (r *Registry) ListArtifacts(ctx context.Context, uri string) ([]turbofan.Artifact, error) {
+	p, err := r.find(ctx, uri)
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +72,8 @@ func isAbsent(err error) bool {
 }
 
 // OpenArtifact implements turbofan.ArtifactStore.
-func (r *Registry) OpenArtifact(_ context.Context, uri string) (io.ReadSeekCloser, turbofan.Artifact, error) {
-	p, err := r.locate(uri)
+func (r *Registry) OpenArtifact(ctx context.Context, uri string) (io.ReadSeekCloser, turbofan.Artifact, error) {
+	p, err := r.find(ctx, uri)
 	if err != nil {
 		return nil, turbofan.Artifact{}, err
 	}

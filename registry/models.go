@@ -122,11 +122,15 @@ func (r *Registry) CreateModelVersion(ctx context.Context, v turbofan.ModelVersi
 	if err := r.checkSource(ctx, v); err != nil {
 		return v, err
 	}
-	storage, err := r.storageOf(ctx, v.Source)
-	if err != nil {
-		return v, err
+	// A run's files are looked for when they are asked for, as MLflow does: the run may be another server's.
+	v.Storage = v.Source
+	if scheme, _ := splitScheme(v.Source); scheme == "models" {
+		storage, err := r.storageOf(ctx, v.Source)
+		if err != nil {
+			return v, err
+		}
+		v.Storage = storage
 	}
-	v.Storage = storage
 	if id, ok := strings.CutPrefix(v.Source, "models:/m-"); ok && v.ModelID == "" {
 		v.ModelID, _, _ = strings.Cut("m-"+id, "/")
 	}
@@ -359,12 +363,9 @@ func (r *Registry) Fetch(ctx context.Context, v turbofan.ModelVersion, dir strin
 		storage = known.Storage
 	}
 	if storage == "" {
-		var err error
-		if storage, err = r.storageOf(ctx, v.Source); err != nil {
-			return err
-		}
+		storage = v.Source
 	}
-	p, err := r.locate(storage)
+	p, err := r.find(ctx, storage)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,15 @@ func (r *Registry) locate(uri string) (place, error) {
 	return place{}, invalid("The artifact location '%s' is not served here", uri)
 }
 
+// find is locate for a URI that may name a run, a logged model or a version instead of a place.
+func (r *Registry) find(ctx context.Context, uri string) (place, error) {
+	uri, err := r.storageOf(ctx, uri)
+	if err != nil {
+		return place{}, err
+	}
+	return r.locate(uri)
+}
+
 func (r *Registry) locateBelow(root *os.Root, p string) (place, error) {
 	rel, err := SafePath(strings.TrimLeft(p, "/"))
 	if err != nil {
@@ -171,6 +180,9 @@ func (r *Registry) storageOf(ctx context.Context, source string) (string, error)
 	v, err := r.Version(ctx, name, ref)
 	if err != nil {
 		return "", err
+	}
+	if scheme, _ := splitScheme(v.Storage); scheme == "models" {
+		return "", invalid("The source '%s' leads to another one", source) // CreateModelVersion never stores such a one
 	}
 	return v.Storage, nil
 }

@@ -260,8 +260,8 @@ func updateVersionRow(tx *registryTx, key versionKey, u turbofan.VersionUpdate) 
 			return err
 		}
 	}
-	if u.Description != nil || u.Stage != nil {
-		return tx.touchModel(key.model)
+	if u.Stage != nil {
+		return tx.touchModel(key.model) // a description is the version's own affair
 	}
 	return nil
 }
