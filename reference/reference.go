@@ -30,7 +30,9 @@ type Reference struct {
 	// Keep lists the sensors in Profile.Channels, by index into the schema.
 	Keep []int `json:"keep"`
 	// Step is, for each of Keep, the smallest difference between two values that the sensor gave: its resolution.
-	Step    []float64     `json:"step"`
+	Step []float64 `json:"step"`
+	// Run is, for each of Keep, the most cycles in a row at which a unit gave the very same value.
+	Run     []int         `json:"run"`
 	Profile *stat.Profile `json:"profile"`
 	// Prediction is the distribution of cross-validated predictions over the same ages; nil where it was not kept.
 	Prediction *stat.Profile `json:"prediction,omitempty"`
@@ -176,6 +178,9 @@ func (r *Reference) Validate() error {
 	}
 	if len(r.Step) > 0 && len(r.Step) != len(r.Keep) {
 		return turbofan.Invalid("reference.step", "has %d values for %d sensors", len(r.Step), len(r.Keep))
+	}
+	if len(r.Run) > 0 && len(r.Run) != len(r.Keep) {
+		return turbofan.Invalid("reference.run", "has %d values for %d sensors", len(r.Run), len(r.Keep))
 	}
 	for i, s := range r.Step {
 		if !(s >= 0) || math.IsInf(s, 0) {

@@ -12,25 +12,35 @@ import (
 // readings.
 const dominant = 0.9
 
-// choose sets Keep and Step.
+// choose sets Keep, Step and Run.
 func (r *Reference) choose(keep []int, units []turbofan.History) {
-	type candidate struct {
-		step  float64
-		share float64
-	}
-	all := make([]candidate, len(keep))
-	for i, sensor := range keep {
-		all[i].step, all[i].share = r.describe(sensor, units)
-		if all[i].share <= dominant {
-			r.Keep, r.Step = append(r.Keep, sensor), append(r.Step, all[i].step)
+	kept := func(always bool) {
+		for _, sensor := range keep {
+			if step, share := r.describe(sensor, units); always || share <= dominant {
+				r.Keep, r.Step, r.Run = append(r.Keep, sensor), append(r.Step, step), append(r.Run, longestRun(sensor, units))
+			}
 		}
 	}
-	if len(r.Keep) > 0 {
-		return
+	if kept(false); len(r.Keep) == 0 {
+		kept(true)
 	}
-	for i, sensor := range keep {
-		r.Keep, r.Step = append(r.Keep, sensor), append(r.Step, all[i].step)
+}
+
+// longestRun returns the most readings in a row in which a unit gave the same value of a sensor.
+func longestRun(sensor int, units []turbofan.History) int {
+	longest := 0
+	for u := range units {
+		run, last := 0, math.NaN()
+		for i := range units[u].Readings {
+			if v := units[u].Readings[i].Sensors[sensor]; v == last {
+				run++
+			} else {
+				run, last = 1, v
+			}
+			longest = max(longest, run)
+		}
 	}
+	return longest
 }
 
 // describe returns the smallest difference between two values of a sensor within one condition, and the largest share

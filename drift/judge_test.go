@@ -1,0 +1,256 @@
+package drift_test
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"turbofan"
+	"turbofan/drift"
+	"turbofan/reference"
+)
+
+// stored numbers readings in order of arrival.
+func stored(readings []turbofan.Reading) []turbofan.StoredReading {
+	out := make([]turbofan.StoredReading, len(readings))
+	for i, r := range readings {
+		out[i] = turbofan.StoredReading{Reading: r, Seq: int64(i + 1)}
+	}
+	return out
+}
+
+func judge(t *testing.T, ref *reference.Reference, w drift.Window) turbofan.DriftReport {
+	t.Helper()
+	report, err := drift.Judge(ref, w, drift.DefaultConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func TestQualityIsNoDrift(t *testing.T) {
+	ref := pumpReference(t)
+	for _, c := range []struct {
+		name string
+		harm func([]turbofan.StoredReading)
+		want turbofan.QualityIssue
+	}{
+		{"healthy data", func([]turbofan.StoredReading) {}, turbofan.QualityIssue{}},
+		{"a stuck sensor", func(w []turbofan.StoredReading) {
+			for i := range w {
+				if w[i].UnitID == w[7].UnitID {
+					w[i].Sensors[3] = 101.5
+				}
+			}
+		}, turbofan.QualityIssue{Kind: "stuck", Channel: "d", Count: 17, Detail: "17 readings in a row with one value; in training at most 1"}},
+		{"a silent sensor", func(w []turbofan.StoredReading) {
+			for i := range w {
+				if i%10 == 0 {
+					w[i].Sensors[1] = math.NaN()
+				}
+			}
+		}, turbofan.QualityIssue{Kind: "missing", Channel: "b", Count: 100, Detail: "10% of the readings have no value; in training 0%"}},
+		{"a wild sensor", func(w []turbofan.StoredReading) { w[3].Sensors[0], w[63].Sensors[0] = 1e6, -1e6 },
+			turbofan.QualityIssue{Kind: "out_of_range", Channel: "a", Count: 2, Detail: "2 readings of 1 units are outside"}},
+		{"a late reading", func(w []turbofan.StoredReading) { w[3].Reading, w[63].Reading = w[63].Reading, w[3].Reading },
+			turbofan.QualityIssue{Kind: "late", Count: 1, Detail: "1 readings arrived after a later cycle of the unit"}},
+		{"another schema", func(w []turbofan.StoredReading) { w[3].Sensors = w[3].Sensors[:2] },
+			turbofan.QualityIssue{Kind: "schema", Count: 1, Detail: "1 readings do not have the 2 settings and 6 sensors of pump"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := stored(newFleet(60, 11).read(world{load: 1}, 1000))
+			c.harm(w)
+			report := judge(t, ref, drift.Window{Readings: w})
+			if report.Verdict != turbofan.NoDrift {
+				t.Errorf("verdict %s because %q", report.Verdict, report.Because)
+			}
+			if c.want.Kind == "" {
+				if len(report.Quality) > 0 {
+					t.Errorf("issues %+v, want none", report.Quality)
+				}
+				return
+			}
+			if len(report.Quality) != 1 {
+				t.Fatalf("issues %+v, want one", report.Quality)
+			}
+			got := report.Quality[0]
+			if got.Kind != c.want.Kind || got.Channel != c.want.Channel || got.Count != c.want.Count || !strings.Contains(got.Detail, c.want.Detail) {
+				t.Errorf("issue %+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestLiveError(t *testing.T) {
+	ref := pumpReference(t) // 10 cycles in validation, cap 125
+	w := drift.Window{Readings: stored(newFleet(60, 12).read(world{load: 1}, 1000))}
+	scored := func(units int, off float64) []turbofan.ScoredPrediction {
+		var out []turbofan.ScoredPrediction
+		for u := range units {
+			for _, rul := range []float64{400, 60, 20} { // 400 counts as 125
+				out = append(out, turbofan.ScoredPrediction{UnitID: fmt.Sprint(u), ActualRUL: rul, RUL: min(rul, 125) - off})
+			}
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name    string
+		scored  []turbofan.ScoredPrediction
+		rmse    float64
+		verdict turbofan.Verdict
+		because string
+	}{
+		{"as promised", scored(30, 10), 10, turbofan.NoDrift, "psi("},
+		{"a little worse", scored(30, 13.9), 13.9, turbofan.NoDrift, "psi("},
+		{"much worse", scored(30, 14.1), 14.1, turbofan.Drifted, "rmse=14.1 > 1.4 x 10.0 in validation over completed units; psi alone gives no alarm: psi("},
+		{"much worse, but too few units", scored(29, 20), 0, turbofan.NoDrift, "psi("},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.Scored = c.scored
+			report := judge(t, ref, w)
+			if report.Verdict != c.verdict || !strings.HasPrefix(report.Because, c.because) {
+				t.Errorf("verdict %s because %q, want %s with %q", report.Verdict, report.Because, c.verdict, c.because)
+			}
+			if (c.rmse == 0) != (report.RMSE == nil) || report.RMSE != nil && math.Abs(*report.RMSE-c.rmse) > 1e-9 {
+				t.Errorf("rmse %v, want %v", report.RMSE, c.rmse)
+			}
+			if report.ReferenceRMSE == nil || *report.ReferenceRMSE != 10 {
+				t.Errorf("reference rmse %v, want 10", report.ReferenceRMSE)
+			}
+		})
+	}
+}
+
+func TestHysteresis(t *testing.T) {
+	ref := pumpReference(t)
+	w := drift.Window{Readings: stored(newFleet(60, 13).read(world{load: 1, shift: 0.5}, 1000))}
+	cfg := drift.DefaultConfig()
+	probe, err := drift.Judge(ref, w, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Threshold += probe.Score - probe.Threshold + 0.005 // just missed
+	calm, err := drift.Judge(ref, w, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Drifting = true
+	still, err := drift.Judge(ref, w, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if calm.Verdict != turbofan.NoDrift || still.Verdict != turbofan.Drifted {
+		t.Errorf("score %.3f: %s above %.3f, and %s above %.3f while drifting", calm.Score, calm.Verdict, calm.Threshold, still.Verdict, still.Threshold)
+	}
+}
+
+func TestPredictionsAreCompared(t *testing.T) {
+	ref := pumpReference(t)
+	predictions := func(off float64, units int) (rul []float64, age, unit []int, out []turbofan.Prediction) {
+		for u := range units {
+			for cycle := 1; cycle <= pumpLife; cycle += 3 {
+				v := float64(pumpLife-cycle) + off + float64((u*7+cycle)%11)
+				rul, age, unit = append(rul, v), append(age, cycle), append(unit, u)
+				out = append(out, turbofan.Prediction{UnitID: fmt.Sprint(u), Cycle: cycle, RUL: v})
+			}
+		}
+		return rul, age, unit, out
+	}
+	rul, age, unit, same := predictions(0, 40)
+	if err := ref.SetPredictions(rul, age, unit); err != nil {
+		t.Fatal(err)
+	}
+	_, _, _, shorter := predictions(-40, 40)
+	w := drift.Window{Readings: stored(newFleet(60, 14).read(world{load: 1}, 1000)), Predictions: same}
+	if d := judge(t, ref, w).Prediction; d == nil || d.Drifted || d.Channel != reference.PredictionChannel || math.Abs(d.MeanShift) > 1e-9 {
+		t.Errorf("the same predictions give %+v", d)
+	}
+	w.Predictions = shorter
+	report := judge(t, ref, w)
+	if d := report.Prediction; d == nil || !d.Drifted || d.MeanShift > -0.5 {
+		t.Errorf("predictions 40 cycles shorter give %+v", d)
+	}
+	if report.Verdict != turbofan.NoDrift {
+		t.Error("predictions alone made a verdict")
+	}
+	w.Predictions = shorter[:100]
+	if d := judge(t, ref, w).Prediction; d != nil {
+		t.Errorf("100 predictions are too few, but gave %+v", d)
+	}
+}
+
+func TestRoundedSensorsAreNoDrift(t *testing.T) {
+	ref := pumpReference(t)
+	coarse := func(r []turbofan.Reading, offset float64) []turbofan.Reading {
+		for i := range r {
+			for j := range 5 {
+				r[i].Sensors[j] = math.Round(r[i].Sensors[j]/3+offset) * 3
+			}
+		}
+		return r
+	}
+	var units []turbofan.History
+	f := newFleet(60, 15)
+	byUnit := map[string]int{}
+	for _, r := range coarse(f.read(world{load: 1}, 12000), 0) {
+		if _, ok := byUnit[r.UnitID]; !ok {
+			byUnit[r.UnitID] = len(units)
+			units = append(units, turbofan.History{UnitID: r.UnitID})
+		}
+		h := &units[byUnit[r.UnitID]]
+		h.Readings = append(h.Readings, r)
+	}
+	rounded, err := reference.Build(reference.DefaultConfig(), pump(), ref.Normalizer, ref.Normalizer.Varying(), units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The same pumps under another load, whose levels fall elsewhere between the whole numbers.
+	seen := drift.NewConditions(rounded, drift.DefaultConfig())
+	all := coarse(f.read(world{load: 2.005}, 12000), 0)
+	for i := range all {
+		seen.Learn(&all[i])
+	}
+	report := judge(t, rounded, drift.Window{Readings: stored(all[len(all)-1000:]), Unseen: seen.Unseen()})
+	if report.Verdict != turbofan.NoDrift || report.PSIMax > 0.2 {
+		t.Errorf("verdict %s, largest psi %.2f, because %q", report.Verdict, report.PSIMax, report.Because)
+	}
+}
+
+func TestPower(t *testing.T) {
+	ref := pumpReference(t)
+	streams := map[string][]turbofan.History{"same": nil, "fault": nil}
+	for name, w := range map[string]world{"same": {load: 1}, "fault": {load: 1, shift: 2}} {
+		f := newFleet(1, 16)
+		byUnit := map[string]int{}
+		for _, r := range f.read(w, 70*pumpLife) {
+			if _, ok := byUnit[r.UnitID]; !ok {
+				byUnit[r.UnitID] = len(streams[name])
+				streams[name] = append(streams[name], turbofan.History{UnitID: r.UnitID})
+			}
+			h := &streams[name][byUnit[r.UnitID]]
+			h.Readings = append(h.Readings, r)
+		}
+	}
+	first, err := drift.Power(t.Context(), drift.DefaultPowerConfig(), ref, streams, []int{500, 1000}, 30, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := drift.Power(t.Context(), drift.DefaultPowerConfig(), ref, streams, []int{500, 1000}, 30, 1)
+	if err != nil || !reflect.DeepEqual(first, again) {
+		t.Errorf("the same seed gives other rows: %v", err)
+	}
+	if len(first) != 4 {
+		t.Fatalf("%d rows, want two streams of two sizes", len(first))
+	}
+	for _, r := range first {
+		want := map[string]int{"same": 0, "fault": 30}[r.Stream]
+		if r.Alarms != want || r.Judged != 30 || !(r.Low <= r.Share && r.Share <= r.High) {
+			t.Errorf("%+v, want %d alarms", r, want)
+		}
+	}
+	if _, err := drift.Power(t.Context(), drift.DefaultPowerConfig(), ref, streams, []int{10000}, 30, 1); turbofan.ErrorCode(err) != turbofan.EInsufficient {
+		t.Errorf("a window as long as the stream: %v", err)
+	}
+}
