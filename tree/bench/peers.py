@@ -1,17 +1,24 @@
 """Time scikit-learn and XGBoost on the matrices saved by TestSave.
 
-usage: python peers.py DIR     reads DIR/FD00?.bin, writes DIR/peers.json
+usage: python peers.py DIR [NAME ...]
+
+reads DIR/NAME.bin (default: all), writes DIR/peers.json. TREE_BENCH_JOBS is the
+number of threads (default 2); with 1, processor time is measured, not wall time.
 """
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
+THREADS = int(os.environ.get("TREE_BENCH_JOBS", 2))
+CLOCK = time.perf_counter if THREADS > 1 else time.process_time
+# scikit-learn's histogram boosting has no n_jobs: OpenMP reads this on import.
+os.environ["OMP_NUM_THREADS"] = str(THREADS)
+
 import numpy as np
 import xgboost as xgb
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
-
-THREADS = 2
 
 
 def read(path):
@@ -27,9 +34,9 @@ def read(path):
 def best(fn, times=3):
     least = float("inf")
     for _ in range(times):
-        start = time.perf_counter()
+        start = CLOCK()
         fn()
-        least = min(least, time.perf_counter() - start)
+        least = min(least, CLOCK() - start)
     return least
 
 
@@ -73,7 +80,8 @@ def measure(x, y, unit):
 
 def main():
     folder = Path(sys.argv[1])
-    result = {p.stem: measure(*read(p)) for p in sorted(folder.glob("FD*.bin"))}
+    names = sys.argv[2:] or sorted(p.stem for p in folder.glob("*.bin"))
+    result = {name: measure(*read(folder / f"{name}.bin")) for name in names}
     (folder / "peers.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
 
