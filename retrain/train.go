@@ -85,9 +85,17 @@ type champion struct {
 }
 
 // gather collects the baseline and every production unit whose end is known, and says which of those the champion has
-// not learned from. Too few of them is an EInsufficient error that says how many are missing.
+// not learned from. Too few of them is an EInsufficient error that says how many are missing, before anything is read.
 func (s *Service) gather(ctx context.Context, j *turbofan.Job) (data model.Data, fresh []turbofan.History, ch *champion, err error) {
 	if ch, err = s.champion(ctx); err != nil {
+		return data, nil, ch, err
+	}
+	failed, err := s.stores.Outcomes.FailedUnits(ctx, j.DataCutOff)
+	if err != nil {
+		return data, nil, ch, fmt.Errorf("list failed units: %w", err)
+	}
+	isNew := newSince(ch, failed)
+	if err := s.enough(ctx, j, ch, isNew); err != nil {
 		return data, nil, ch, err
 	}
 	if data, err = s.baseline(ctx); err != nil {
@@ -96,17 +104,8 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (data model.Data,
 	if data.Origin == nil {
 		data.Origin = make([]string, len(data.Units))
 	}
-	failed, err := s.stores.Outcomes.FailedUnits(ctx, j.DataCutOff)
-	if err != nil {
-		return data, nil, ch, fmt.Errorf("list failed units: %w", err)
-	}
-	known := map[string]bool{}
-	if ch != nil {
-		for _, u := range ch.model.HeldOut() {
-			known[u.Unit] = true
-		}
-	}
-	for _, f := range failed {
+	data.CutOff = j.DataCutOff
+	for i, f := range failed {
 		readings, err := s.stores.Readings.History(ctx, f.UnitID, 0)
 		if err != nil {
 			return data, nil, ch, fmt.Errorf("read unit %s: %w", f.UnitID, err)
@@ -117,37 +116,63 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (data model.Data,
 		}
 		data.Units = append(data.Units, h)
 		data.Origin = append(data.Origin, Production)
-		if !known[model.UnitKey(Production, f.UnitID)] {
+		if isNew[i] {
 			fresh = append(fresh, h)
 		}
 	}
-	data.CutOff = j.DataCutOff
-	if ch == nil || j.Force {
-		return data, fresh, ch, nil
-	}
-	need, why, err := s.needed(ctx, ch)
-	if err == nil && len(fresh) < need {
-		err = turbofan.Errorf(turbofan.EInsufficient, "%d units with a known end are new since version %s; %d are needed%s, so %d are missing: send their outcomes to /feedback",
-			len(fresh), ch.version.Version, need, why, need-len(fresh))
-	}
-	return data, fresh, ch, err
+	return data, fresh, ch, nil
 }
 
-// needed returns how many new units a job must have: the configured least, and twice as many as a challenger had that
-// the gate refused beside this champion. Without that, drift which does not hurt would train one challenger after
-// another to no end.
-func (s *Service) needed(ctx context.Context, ch *champion) (int, string, error) {
-	jobs, err := s.stores.Jobs.Jobs(ctx, 100)
-	if err != nil {
-		return 0, "", fmt.Errorf("list jobs: %w", err)
-	}
-	need, why := s.cfg.MinNewUnits, ""
-	for _, j := range jobs {
-		if r := j.Result; r != nil && !r.Promoted && r.Champion == ch.version.Version && 2*r.NewUnits > need {
-			need, why = 2*r.NewUnits, fmt.Sprintf(" after the gate refused a challenger that had %d", r.NewUnits)
+// newSince says of each failed unit whether the champion has not learned from it.
+func newSince(ch *champion, failed []turbofan.FailedUnit) []bool {
+	known := map[string]bool{}
+	if ch != nil {
+		for _, u := range ch.model.HeldOut() {
+			known[u.Unit] = true
 		}
 	}
-	return need, why, nil
+	out := make([]bool, len(failed))
+	for i, f := range failed {
+		out[i] = !known[model.UnitKey(Production, f.UnitID)]
+	}
+	return out
+}
+
+// patience is by how much the new units must have grown since a challenger that the gate refused. Without it, drift
+// which does not hurt would train one challenger after another to no end.
+const patience = 1.5
+
+// enough refuses a job for which too few new units have ended: fewer than the configured least, or, after the gate
+// refused a challenger beside this champion, fewer than patience times as many as that one had.
+func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, isNew []bool) error {
+	if ch == nil || j.Force {
+		return nil
+	}
+	jobs, err := s.stores.Jobs.Jobs(ctx, 100)
+	if err != nil {
+		return fmt.Errorf("list jobs: %w", err)
+	}
+	need, why := s.cfg.MinNewUnits, ""
+	for _, past := range jobs {
+		r := past.Result
+		if r == nil || r.Promoted || r.Champion != ch.version.Version {
+			continue
+		}
+		if n := int(patience * float64(r.NewUnits)); n > need {
+			need, why = n, fmt.Sprintf(" after the gate refused a challenger that had %d", r.NewUnits)
+		}
+	}
+	count := 0
+	for _, fresh := range isNew {
+		if fresh {
+			count++
+		}
+	}
+	if count < need {
+		return turbofan.Errorf(turbofan.EInsufficient, "%d units with a known end are new since version %s; %d are needed%s, so %d are missing: send their outcomes to /feedback",
+			count, ch.version.Version, need, why, need-count)
+	}
+	return nil
 }
 
 // usable leaves out units that cannot teach: sent under another schema, or with an end before their last reading.
