@@ -1,6 +1,7 @@
 package condition
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -26,6 +27,7 @@ type Commissioner struct {
 
 	mu         sync.Mutex
 	pending    []pending
+	turns      int // readings learned so far
 	generation atomic.Int64
 }
 
@@ -33,6 +35,7 @@ type pending struct {
 	center []float64
 	m      moments
 	units  map[string]int
+	turn   int // when it last learned
 }
 
 // NewCommissioner starts from the conditions that training knew.
@@ -40,6 +43,20 @@ func NewCommissioner(base *Normalizer) *Commissioner {
 	c := &Commissioner{base: base}
 	c.known.Store(base)
 	return c
+}
+
+// Clone returns a Commissioner that has learned the same and from now on learns by itself. It lets a caller take back
+// what it taught: a reading that could not be stored must not be learned either.
+func (c *Commissioner) Clone() *Commissioner {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := &Commissioner{base: c.base, turns: c.turns}
+	out.known.Store(c.known.Load())
+	out.generation.Store(c.generation.Load())
+	for _, p := range c.pending {
+		out.pending = append(out.pending, pending{center: slices.Clone(p.center), m: p.m.clone(), units: maps.Clone(p.units), turn: p.turn})
+	}
+	return out
 }
 
 // Normalizer returns the conditions fixed so far, in the order in which they were fixed, those of training first.
@@ -91,13 +108,15 @@ func (c *Commissioner) Learn(unit string, age int, settings, sensors []float64) 
 	}
 	k := c.find(settings)
 	if k < 0 {
-		if len(n.Regimes)+len(c.pending) >= n.Config.MaxConditions {
+		if len(n.Regimes)+len(c.pending) >= n.Config.MaxConditions && !c.makeRoom() {
 			return
 		}
 		k = len(c.pending)
 		c.pending = append(c.pending, pending{center: slices.Clone(settings), m: newMoments(len(sensors)), units: map[string]int{}})
 	}
 	p := &c.pending[k]
+	c.turns++
+	p.turn = c.turns
 	id, seen := p.units[unit]
 	if !seen {
 		id = len(p.units)
@@ -121,6 +140,24 @@ func (c *Commissioner) fix(k int) {
 	c.pending = slices.Delete(c.pending, k, k+1)
 	c.known.Store(n)
 	c.generation.Add(1)
+}
+
+// makeRoom drops the pending condition that the fewest units flew in, of those the one that was silent longest: else one
+// unit with a broken setting would fill the table for good and no real condition could ever be commissioned. It reports
+// false when nothing is pending. The caller holds the lock.
+func (c *Commissioner) makeRoom() bool {
+	least := -1
+	for i := range c.pending {
+		p := &c.pending[i]
+		if least < 0 || len(p.units) < len(c.pending[least].units) || len(p.units) == len(c.pending[least].units) && p.turn < c.pending[least].turn {
+			least = i
+		}
+	}
+	if least < 0 {
+		return false
+	}
+	c.pending = slices.Delete(c.pending, least, least+1)
+	return true
 }
 
 // find returns the pending condition that settings belong to, or -1. The caller holds the lock.

@@ -10,6 +10,7 @@ package condition
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 )
@@ -289,6 +290,10 @@ type moments struct {
 
 func newMoments(sensors int) moments {
 	return moments{units: map[int]struct{}{}, n: make([]float64, sensors), mean: make([]float64, sensors), m2: make([]float64, sensors)}
+}
+
+func (m *moments) clone() moments {
+	return moments{rows: m.rows, units: maps.Clone(m.units), n: slices.Clone(m.n), mean: slices.Clone(m.mean), m2: slices.Clone(m.m2)}
 }
 
 func (m *moments) add(unit int, sensors []float64) {

@@ -159,3 +159,48 @@ func TestFitRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A setting that jitters at random must not keep real conditions from being commissioned.
+func TestBrokenSettingDoesNotFillTheTable(t *testing.T) {
+	n, rng := fit(t, 1)
+	c := condition.NewCommissioner(n)
+	z := make([]float64, 2)
+	for i := range 400 {
+		_, x := reading(rng, 1)
+		c.Learn("broken", 1+i%20, []float64{1000 + 100*float64(i), 100}, x)
+		if i%5 == 0 {
+			s, x := reading(rng, 3)
+			c.Learn("unit "+string(rune('a'+i/5%12)), 1+i%20, s, x)
+		}
+	}
+	s, x := reading(rng, 3)
+	if k, status := c.Normalize(s, x, z); status != condition.Known {
+		t.Errorf("condition %d, status %v: a real condition was not commissioned beside a broken setting", k, status)
+	}
+}
+
+func TestCloneLearnsByItself(t *testing.T) {
+	n, rng := fit(t, 1)
+	c := condition.NewCommissioner(n)
+	learn := func(c *condition.Commissioner, units int) {
+		for i := range 40 {
+			s, x := reading(rng, 3)
+			c.Learn("unit "+string(rune('a'+i%units)), 1+i%20, s, x)
+		}
+	}
+	learn(c, 2)
+	before := c.Clone()
+	learn(c, 12)
+	if c.Generation() != 1 || before.Generation() != 0 {
+		t.Fatalf("generations %d and %d, want 1, and 0 for the clone", c.Generation(), before.Generation())
+	}
+	s, x := reading(rng, 3)
+	z := make([]float64, 2)
+	if _, status := before.Normalize(s, x, z); status != condition.Provisional {
+		t.Errorf("the clone's condition is %v, want it provisional as it was", status)
+	}
+	learn(before, 12)
+	if before.Generation() != 1 {
+		t.Error("the clone does not learn")
+	}
+}

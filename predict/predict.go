@@ -2,9 +2,11 @@ package predict
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"turbofan"
@@ -13,8 +15,8 @@ import (
 )
 
 // Predict answers each reading in order. A batch is answered whole or not at all: every reading is checked before any
-// unit moves. Sending a unit's newest reading again gets the same answer again; a changed or an older one is an
-// EConflict, because what was answered since was built on it.
+// unit moves, and what had moved when something failed is rebuilt from the store. Sending a unit's newest reading again
+// gets the same answer again; a changed or an older one is an EConflict, because what was answered since was built on it.
 func (s *Service) Predict(ctx context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
 	if len(req.Readings) == 0 {
 		return nil, turbofan.Invalid("readings", "must hold at least one reading")
@@ -27,165 +29,250 @@ func (s *Service) Predict(ctx context.Context, req turbofan.PredictRequest) ([]t
 	}
 	schema := &m.model.Spec().Schema
 	for i := range req.Readings {
-		if err := req.Readings[i].Validate(schema, path(req.Readings, i)); err != nil {
-			return nil, err
+		if err := req.Readings[i].Validate(schema, "reading"); err != nil {
+			return nil, named(err, req.Readings, i)
 		}
 	}
 	if req.Stateless {
-		return s.predictStateless(m, req)
+		return s.predictStateless(ctx, m, req)
 	}
-	return s.predictStored(ctx, m, req)
+	var one call
+	return s.predictStored(ctx, one.of(req.Readings), m, req)
 }
 
-// path is how an error names reading i.
-func path(readings []turbofan.Reading, i int) string {
+// named lets an error about "reading" say which one of a batch it means. Names are made for errors alone: a batch of ten
+// thousand good readings pays for none.
+func named(err error, readings []turbofan.Reading, i int) error {
+	if e, ok := errors.AsType[*turbofan.Error](err); ok && len(readings) > 1 {
+		e.Field = fmt.Sprintf("readings[%d]%s", i, strings.TrimPrefix(e.Field, "reading"))
+	}
+	return err
+}
+
+// call is the units that a request speaks of. A request with one reading needs no memory but its own.
+type call struct {
+	ids    []string // sorted, so that two batches never wait for each other
+	units  []*unit  // per id, locked
+	units1 [1]*unit
+	ids1   [1]string
+	each   []*unit // per reading
+}
+
+func (c *call) of(readings []turbofan.Reading) *call {
 	if len(readings) == 1 {
-		return "reading"
+		c.ids1[0] = readings[0].UnitID
+		c.ids, c.units = c.ids1[:], c.units1[:]
+		return c
 	}
-	return fmt.Sprintf("readings[%d]", i)
+	c.ids = make([]string, len(readings))
+	for i := range readings {
+		c.ids[i] = readings[i].UnitID
+	}
+	slices.Sort(c.ids)
+	c.ids = slices.Compact(c.ids)
+	c.units = make([]*unit, len(c.ids))
+	return c
 }
 
-func (s *Service) predictStored(ctx context.Context, m *served, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
-	ids := unitIDs(req.Readings)
-	units := make(map[string]*unit, len(ids))
-	for _, id := range ids { // sorted: two batches never wait for each other
-		units[id] = s.lockUnit(id)
+// lock locks the units and finds that of each reading.
+func (s *Service) lock(c *call, readings []turbofan.Reading, now time.Time) {
+	for i, id := range c.ids {
+		c.units[i] = s.lockUnit(id, now)
 	}
-	defer func() {
-		for id, u := range units {
-			if u.served == nil || u.state.Readings == 0 {
-				s.forget(id, u)
-			}
-			u.mu.Unlock()
-		}
-	}()
-	for _, id := range ids {
-		if err := s.prepare(ctx, id, units[id], m); err != nil {
-			return nil, err
-		}
+	if len(readings) == 1 {
+		c.each = c.units
+		return
 	}
-	if err := checkOrder(req.Readings, units); err != nil {
+	c.each = make([]*unit, len(readings))
+	for i := range readings {
+		at, _ := slices.BinarySearch(c.ids, readings[i].UnitID)
+		c.each[i] = c.units[at]
+	}
+}
+
+// unlock gives the units back, and drops those that have nothing to keep.
+func (s *Service) unlock(c *call) {
+	for _, u := range c.units {
+		u.sent = nil
+		if u.served == nil || u.state.Readings == 0 || len(c.units) > 1 && s.crowded(u.id) {
+			s.forget(u)
+		}
+		u.mu.Unlock()
+	}
+}
+
+func (s *Service) predictStored(ctx context.Context, c *call, m *served, req turbofan.PredictRequest) (_ []turbofan.Prediction, err error) {
+	now := time.Now().UTC()
+	s.lock(c, req.Readings, now)
+	defer s.unlock(c)
+	if m, err = s.ready(ctx, c, m, req.Readings); err != nil {
 		return nil, err
 	}
-	out := make([]turbofan.Prediction, len(req.Readings))
-	records := make([]turbofan.PredictionRecord, 0, len(req.Readings))
-	now := time.Now()
-	for i := range req.Readings {
-		r, u := &req.Readings[i], units[req.Readings[i].UnitID]
-		if r.Cycle == u.state.LastCycle {
-			p, err := s.repeat(ctx, m, u, r, req.Explain)
-			if err != nil {
+	var before *condition.Commissioner
+	if s.foreign(m, req.Readings) {
+		// What is learned and what is stored must keep one order, or a restart would learn something else.
+		s.learnMu.Lock()
+		defer s.learnMu.Unlock()
+		if now := s.served.Load(); now != m { // a request that failed has taken back what it had learned
+			if m, err = s.ready(ctx, c, now, req.Readings); err != nil {
 				return nil, err
 			}
-			out[i] = p
-			continue
 		}
-		m.comm.Learn(r.UnitID, r.Cycle, r.Settings, r.Sensors)
-		p, err := s.answer(m, u.state, u.row, r, now, req.Explain)
+		if s.cfg.Shared {
+			_, err = s.prime(ctx, m)
+		} else {
+			before = m.comm.Clone()
+		}
 		if err != nil {
-			u.served = nil // the state has moved past a reading that was not answered: rebuild it
 			return nil, err
 		}
-		u.last, u.reading, out[i] = p, *r, p
-		records = append(records, turbofan.PredictionRecord{Reading: *r, Prediction: p})
 	}
-	if len(records) == 0 {
-		return out, nil
-	}
-	if err := s.stores.Predictions.Append(ctx, records); err != nil {
-		for _, u := range units {
-			u.served = nil // nothing of this batch is kept: the next request starts from what the store has
+	out, err := s.move(ctx, c, m, req, now, before != nil)
+	if err != nil {
+		// Nothing of this batch is kept: its units start again from what the store has, and so do all others where it
+		// had taught the conditions.
+		for _, u := range c.units {
+			u.served = nil
+		}
+		if before != nil {
+			s.served.Store(&served{model: m.model, version: m.version, since: m.since, comm: before})
 		}
 		return nil, err
 	}
 	return out, nil
 }
 
-func unitIDs(readings []turbofan.Reading) []string {
-	if len(readings) == 1 {
-		return []string{readings[0].UnitID}
+// ready brings the units to m and checks the order of the readings.
+func (s *Service) ready(ctx context.Context, c *call, m *served, readings []turbofan.Reading) (*served, error) {
+	for i, u := range c.units {
+		u.sent = nil
+		if err := s.prepare(ctx, c.ids[i], u, m); err != nil {
+			return m, err
+		}
 	}
-	ids := make([]string, len(readings))
+	return m, checkOrder(readings, c.each)
+}
+
+// move steps the units through the readings, stores them with their answers and returns those.
+func (s *Service) move(ctx context.Context, c *call, m *served, req turbofan.PredictRequest, now time.Time, learn bool) ([]turbofan.Prediction, error) {
+	out := make([]turbofan.Prediction, len(req.Readings))
+	records := make([]turbofan.PredictionRecord, 0, len(req.Readings))
+	for i := range req.Readings {
+		if i%256 == 255 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		r, u := &req.Readings[i], c.each[i]
+		if r.Cycle == u.state.LastCycle {
+			if err := s.repeat(ctx, m, u, r, req.Explain, &out[i]); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if learn {
+			m.comm.Learn(u.id, r.Cycle, r.Settings, r.Sensors)
+		}
+		if err := s.answer(m, u.state, u.row, r, now, req.Explain, &out[i]); err != nil {
+			return nil, err
+		}
+		out[i].UnitID = u.id
+		u.last = out[i]
+		u.keep(r)
+		records = append(records, turbofan.PredictionRecord{Reading: *r, Prediction: out[i]})
+	}
+	if len(records) == 0 {
+		return out, nil
+	}
+	if err := s.stores.Predictions.Append(ctx, records); err != nil {
+		return nil, err
+	}
+	if s.cfg.Shared { // the replica that the unit speaks to next must find it
+		return out, s.stores.Predictions.Flush(ctx)
+	}
+	return out, nil
+}
+
+// foreign reports whether a reading teaches m something of a condition that it does not know, and tells a model that is
+// about to serve where a reading may be foreign to that one.
+func (s *Service) foreign(m *served, readings []turbofan.Reading) bool {
+	next := s.candidate.Load()
+	found := false
 	for i := range readings {
-		ids[i] = readings[i].UnitID
+		r := &readings[i]
+		found = found || m.foreign(r, s.cfg.Shared)
+		if next != nil && next.foreign(r, true) {
+			next.behind.Store(true)
+		}
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	return found
 }
 
 // checkOrder refuses a batch in which a reading is not after its unit's newest, but for an exact repeat of that one.
-func checkOrder(readings []turbofan.Reading, units map[string]*unit) error {
-	last := make(map[string]int, len(units))
+func checkOrder(readings []turbofan.Reading, units []*unit) error {
 	for i := range readings {
-		r := &readings[i]
-		u := units[r.UnitID]
-		newest, sent := last[r.UnitID]
-		if !sent {
-			newest = u.state.LastCycle
-			if r.Cycle == newest && same(r, &u.reading) {
-				last[r.UnitID] = r.Cycle
-				continue
-			}
+		r, u := &readings[i], units[i]
+		newest := u.sent
+		if newest == nil {
+			newest = &u.reading
 		}
-		if r.Cycle == newest && newest > 0 {
-			return &turbofan.Error{Code: turbofan.EConflict, Field: path(readings, i) + ".cycle",
-				Message: fmt.Sprintf("cycle %d of unit %s was already sent with other values", r.Cycle, r.UnitID)}
+		if r.Cycle > newest.Cycle || same(r, newest) {
+			u.sent = r
+			continue
 		}
-		if r.Cycle < newest {
-			return &turbofan.Error{Code: turbofan.EConflict, Field: path(readings, i) + ".cycle",
-				Message: fmt.Sprintf("cycle %d of unit %s comes after cycle %d was answered; send a unit's cycles in ascending order", r.Cycle, r.UnitID, newest)}
+		err := &turbofan.Error{Code: turbofan.EConflict, Field: "reading.cycle"}
+		if r.Cycle == newest.Cycle {
+			err.Message = fmt.Sprintf("cycle %d of unit %s was already sent with other values", r.Cycle, r.UnitID)
+		} else {
+			err.Message = fmt.Sprintf("cycle %d of unit %s comes after cycle %d was answered; send a unit's cycles in ascending order", r.Cycle, r.UnitID, newest.Cycle)
 		}
-		last[r.UnitID] = r.Cycle
+		return named(err, readings, i)
 	}
 	return nil
 }
 
 // repeat answers a unit's newest reading once more, with the answer it got.
-func (s *Service) repeat(ctx context.Context, m *served, u *unit, r *turbofan.Reading, explain bool) (turbofan.Prediction, error) {
+func (s *Service) repeat(ctx context.Context, m *served, u *unit, r *turbofan.Reading, explain bool, p *turbofan.Prediction) error {
 	if u.last.ID == "" {
 		logged, err := s.stores.Predictions.Predictions(ctx, turbofan.PredictionQuery{UnitID: r.UnitID, Last: 1})
 		if err != nil {
-			return turbofan.Prediction{}, err
+			return err
 		}
 		if len(logged) == 0 || logged[0].Cycle != r.Cycle {
-			return turbofan.Prediction{}, turbofan.Errorf(turbofan.EConflict, "cycle %d of unit %s was already sent and its answer is not in the log", r.Cycle, r.UnitID)
+			return turbofan.Errorf(turbofan.EConflict, "cycle %d of unit %s was already sent and its answer is not in the log", r.Cycle, r.UnitID)
 		}
 		u.last = logged[0]
 	}
-	p := u.last
-	if explain && len(p.Drivers) == 0 && u.served == m {
+	*p = u.last
+	// Another version's reasons would not explain this version's numbers.
+	if explain && len(p.Drivers) == 0 && p.ModelName == m.version.Name && p.ModelVersion == m.version.Version {
 		var err error
-		if p.Drivers, err = m.model.Explain(u.row, s.cfg.Drivers); err != nil {
-			return p, err
-		}
+		p.Drivers, err = m.model.Explain(u.row, s.cfg.Drivers)
+		return err
 	}
-	return p, nil
+	return nil
 }
 
 // answer steps the state by one reading and asks the model.
-func (s *Service) answer(m *served, st *feature.State, row []float32, r *turbofan.Reading, now time.Time, explain bool) (turbofan.Prediction, error) {
+func (s *Service) answer(m *served, st *feature.State, row []float32, r *turbofan.Reading, now time.Time, explain bool, p *turbofan.Prediction) error {
 	spec := m.model.Spec()
 	cond, status, err := spec.Step(st, m.comm, r, row)
 	if err != nil {
-		return turbofan.Prediction{}, err
+		return err
 	}
 	late := !spec.HasStart(st)
 	a, err := m.model.Predict(row, late)
 	if err != nil {
-		return turbofan.Prediction{}, err
+		return err
 	}
-	p := turbofan.Prediction{
+	*p = turbofan.Prediction{
 		ID: s.ids.id(), UnitID: r.UnitID, Cycle: r.Cycle, RUL: a.RUL, Lower: a.Lower, Upper: a.Upper,
-		FailureProbability: a.FailureProbability, FailureHorizon: m.model.Config().Horizon, Health: a.Health,
+		FailureProbability: a.FailureProbability, FailureHorizon: m.horizon(), Health: a.Health,
 		ModelName: m.version.Name, ModelVersion: m.version.Version, Condition: cond, At: now,
 	}
 	p.Warnings = warnings(r, late, status)
 	if explain {
-		if p.Drivers, err = m.model.Explain(row, s.cfg.Drivers); err != nil {
-			return turbofan.Prediction{}, err
-		}
+		p.Drivers, err = m.model.Explain(row, s.cfg.Drivers)
 	}
-	return p, nil
+	return err
 }
 
 // The warnings of an answer, each a sentence that a reliability engineer can act on.
@@ -214,13 +301,16 @@ func warnings(r *turbofan.Reading, late bool, status condition.Status) []string 
 }
 
 // predictStateless answers histories that come with the request. Nothing is read, learned or written.
-func (s *Service) predictStateless(m *served, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+func (s *Service) predictStateless(ctx context.Context, m *served, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
 	spec := m.model.Spec()
 	states := map[string]*feature.State{}
 	row := make([]float32, len(spec.Columns))
 	out := make([]turbofan.Prediction, len(req.Readings))
-	now := time.Now()
+	now := time.Now().UTC()
 	for i := range req.Readings {
+		if i%256 == 255 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		r := &req.Readings[i]
 		st := states[r.UnitID]
 		if st == nil {
@@ -228,13 +318,11 @@ func (s *Service) predictStateless(m *served, req turbofan.PredictRequest) ([]tu
 			states[r.UnitID] = st
 		}
 		if r.Cycle <= st.LastCycle {
-			return nil, turbofan.Invalid(path(req.Readings, i)+".cycle", "%d of unit %s is not after cycle %d before it", r.Cycle, r.UnitID, st.LastCycle)
+			return nil, named(turbofan.Invalid("reading.cycle", "%d of unit %s is not after cycle %d before it", r.Cycle, r.UnitID, st.LastCycle), req.Readings, i)
 		}
-		p, err := s.answer(m, st, row, r, now, req.Explain)
-		if err != nil {
+		if err := s.answer(m, st, row, r, now, req.Explain, &out[i]); err != nil {
 			return nil, err
 		}
-		out[i] = p
 	}
 	return out, nil
 }

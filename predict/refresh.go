@@ -2,10 +2,13 @@ package predict
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,24 +25,29 @@ func (s *Service) Refresh(ctx context.Context) (bool, error) {
 	v, err := s.resolve(ctx)
 	if err != nil {
 		if turbofan.ErrorCode(err) != turbofan.ENotFound || s.served.Load() != nil {
-			s.fail("resolve "+s.cfg.ModelName, err)
+			s.fail(ctx, "resolve "+s.cfg.ModelName, err)
 		}
 		return false, s.fallBack(ctx, err)
 	}
 	old := s.served.Load()
-	if old != nil && old.version.Version == v.Version && old.version.Name == v.Name {
+	if old != nil && sameVersion(old.version, v) {
+		s.recovered()
 		return false, nil
 	}
 	m, err := s.load(ctx, v)
+	if err == nil && old != nil {
+		err = sameChannels(&old.model.Spec().Schema, &m.Spec().Schema)
+	}
 	if err != nil {
-		s.fail("version "+v.Version, err)
+		s.fail(ctx, "version "+v.Version, err)
 		return false, s.fallBack(ctx, err)
 	}
 	if err := s.install(ctx, &served{model: m, version: v, since: time.Now()}); err != nil {
-		s.fail("version "+v.Version, err)
+		s.fail(ctx, "version "+v.Version, err)
 		return false, err
 	}
-	s.remember(v.Version)
+	s.recovered()
+	s.remember(v, old)
 	return true, nil
 }
 
@@ -50,7 +58,31 @@ func (s *Service) resolve(ctx context.Context) (turbofan.ModelVersion, error) {
 	return s.registry.Version(ctx, s.cfg.ModelName, "@"+s.cfg.Alias)
 }
 
-func (s *Service) fail(what string, err error) {
+// sameVersion reports whether two versions are one. A registry that was emptied counts from 1 again: the number alone
+// does not tell.
+func sameVersion(a, b turbofan.ModelVersion) bool {
+	return a.Name == b.Name && a.Version == b.Version && a.Source == b.Source && a.RunID == b.RunID
+}
+
+// sameChannels refuses a model that reads other channels: its answers to the units under way would be about nothing.
+func sameChannels(serving, next *turbofan.Schema) error {
+	for _, c := range []struct {
+		kind      string
+		have, get []string
+	}{{"settings", serving.SettingNames(), next.SettingNames()}, {"sensors", serving.SensorNames(), next.SensorNames()}} {
+		if !slices.Equal(c.have, c.get) {
+			return turbofan.Errorf(turbofan.EInvalid, "its schema %q has the %s %v, the one that serves, %q, has %v: restart to serve other equipment",
+				next.Name, c.kind, c.get, serving.Name, c.have)
+		}
+	}
+	return nil
+}
+
+// fail counts a candidate that cannot serve, and says so once as long as the reason stays the same.
+func (s *Service) fail(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return // the process stops; nothing is wrong with the model
+	}
 	s.metrics.failures.Inc()
 	s.statusMu.Lock()
 	defer s.statusMu.Unlock()
@@ -61,10 +93,17 @@ func (s *Service) fail(what string, err error) {
 	}
 }
 
+// recovered forgets a failure once what serves is what should.
+func (s *Service) recovered() {
+	s.statusMu.Lock()
+	defer s.statusMu.Unlock()
+	s.lastFailure = ""
+}
+
 // load fetches v into the cache, or takes it from there, and opens it. A cached copy that no longer opens is fetched
 // once more before the version is refused.
 func (s *Service) load(ctx context.Context, v turbofan.ModelVersion) (*model.Model, error) {
-	dir := s.cached(v.Version)
+	dir := filepath.Join(s.cfg.CacheDir, cached(v))
 	if _, err := os.Stat(dir); err == nil {
 		if m, err := model.Open(dir); err == nil {
 			return m, nil
@@ -83,27 +122,50 @@ func (s *Service) load(ctx context.Context, v turbofan.ModelVersion) (*model.Mod
 	return m, nil
 }
 
-func (s *Service) cached(version string) string {
-	clean := strings.Map(func(r rune) rune {
+// cached names the directory of a version in the cache: its number for people, the rest against a registry that counts
+// from 1 again.
+func cached(v turbofan.ModelVersion) string {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%q %q %q %q", v.Name, v.Version, v.Source, v.RunID)
+	number := strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '-' {
 			return r
 		}
 		return '_'
-	}, s.cfg.ModelName+"-"+version)
-	return filepath.Join(s.cfg.CacheDir, clean)
+	}, v.Version)
+	return fmt.Sprintf("version-%s-%016x", number, h.Sum64())
 }
 
 // lastGood names the file that remembers the newest version that served, for a start at which the champion cannot.
-const lastGood = "last-good"
+const lastGood = "last-good.json"
 
-func (s *Service) remember(version string) {
+// remember writes down what serves and clears the cache of all but that and the version before it, which a rollback
+// would ask for.
+func (s *Service) remember(v turbofan.ModelVersion, before *served) {
+	keep := []string{lastGood, cached(v)}
+	if before != nil {
+		keep = append(keep, cached(before.version))
+	}
 	tmp := filepath.Join(s.cfg.CacheDir, lastGood+".tmp")
-	err := os.WriteFile(tmp, []byte(version), 0o644)
+	b, err := json.Marshal(v)
+	if err == nil {
+		err = os.WriteFile(tmp, b, 0o644)
+	}
 	if err == nil {
 		err = os.Rename(tmp, filepath.Join(s.cfg.CacheDir, lastGood))
 	}
 	if err != nil {
 		s.log.Warn("remember the serving version", "error", err)
+		return
+	}
+	entries, err := os.ReadDir(s.cfg.CacheDir)
+	for _, e := range entries {
+		if !slices.Contains(keep, e.Name()) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(s.cfg.CacheDir, e.Name())))
+		}
+	}
+	if err != nil {
+		s.log.Warn("clear the model cache", "error", err)
 	}
 }
 
@@ -113,47 +175,46 @@ func (s *Service) fallBack(ctx context.Context, cause error) error {
 	if s.served.Load() != nil {
 		return cause
 	}
+	var v turbofan.ModelVersion
 	b, err := os.ReadFile(filepath.Join(s.cfg.CacheDir, lastGood))
+	if err != nil || json.Unmarshal(b, &v) != nil || v.Name != s.cfg.ModelName {
+		return cause
+	}
+	m, err := model.Open(filepath.Join(s.cfg.CacheDir, cached(v)))
 	if err != nil {
 		return cause
 	}
-	version := strings.TrimSpace(string(b))
-	m, err := model.Open(s.cached(version))
-	if err != nil {
+	if err := s.install(ctx, &served{model: m, version: v, since: time.Now()}); err != nil {
 		return cause
 	}
-	if err := s.install(ctx, &served{model: m, version: turbofan.ModelVersion{Name: s.cfg.ModelName, Version: version}, since: time.Now()}); err != nil {
-		return cause
-	}
-	s.log.Warn("serving the version that served before", "version", version)
+	s.log.Warn("serving the version that served before", "version", v.Version)
 	return cause
 }
 
 // install primes the new model's operating conditions from the young readings in the store and swaps. Where the fleet
 // flies in conditions that the new model never saw, the last step runs with predictions held back for the few
-// milliseconds it takes, so that no reading is left out or counted twice.
+// milliseconds it takes, so that no reading is left out or counted twice; else they wait for nothing.
 func (s *Service) install(ctx context.Context, next *served) error {
 	next.comm = condition.NewCommissioner(next.model.Spec().Normalizer)
-	healthy := next.model.Spec().Normalizer.Config.HealthyCycles
-	seq, foreign, err := s.prime(ctx, next, 0, healthy)
+	s.candidate.Store(next)
+	defer s.candidate.Store(nil)
+	s.barrier()
+	foreign, err := s.prime(ctx, next)
 	if err != nil {
 		return err
 	}
-	if foreign {
-		s.swapMu.Lock()
-		defer s.swapMu.Unlock()
-		if _, _, err := s.prime(ctx, next, seq, healthy); err != nil {
+	s.swapMu.Lock()
+	defer s.swapMu.Unlock()
+	if foreign || next.behind.Load() {
+		if _, err := s.prime(ctx, next); err != nil {
 			return err
 		}
 	}
 	old := s.served.Swap(next)
-	s.statusMu.Lock()
 	if old != nil {
+		s.statusMu.Lock()
 		s.swaps++
-	}
-	s.lastFailure = ""
-	s.statusMu.Unlock()
-	if old != nil {
+		s.statusMu.Unlock()
 		s.metrics.info.DeleteLabelValues(old.version.Name, old.version.Version)
 		s.metrics.swaps.Inc()
 	}
@@ -162,27 +223,33 @@ func (s *Service) install(ctx context.Context, next *served) error {
 	return nil
 }
 
-// prime lets the model's commissioner learn from stored readings of young units, in order of arrival, after seq. It
-// returns the last place read and whether any reading was foreign to the model.
-func (s *Service) prime(ctx context.Context, m *served, seq int64, healthy int) (int64, bool, error) {
+// barrier waits for the requests that began before it; those that begin after it see what was set before it.
+func (s *Service) barrier() {
+	s.swapMu.Lock()
+	defer s.swapMu.Unlock()
+}
+
+// prime lets the model's commissioner learn from stored readings of young units, in order of arrival, from where it
+// stood. It reports whether any reading was foreign to the model as it was trained.
+func (s *Service) prime(ctx context.Context, m *served) (bool, error) {
 	const page = 20_000
-	foreign := false
+	spec, foreign := m.model.Spec(), false
 	for {
-		rs, err := s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{AfterSeq: seq, Limit: page, MaxCycle: healthy})
+		rs, err := s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{AfterSeq: m.seq, Limit: page, MaxCycle: spec.Normalizer.Config.HealthyCycles})
 		if err != nil {
-			return seq, foreign, fmt.Errorf("prime conditions: %w", err)
+			return foreign, fmt.Errorf("prime conditions: %w", err)
 		}
 		for i := range rs {
 			r := &rs[i]
-			seq = r.Seq
-			if len(r.Settings) != len(m.model.Spec().Schema.Settings) || len(r.Sensors) != len(m.model.Spec().Schema.Sensors) {
+			m.seq = r.Seq
+			if len(r.Settings) != len(spec.Schema.Settings) || len(r.Sensors) != len(spec.Schema.Sensors) {
 				continue // of another equipment's schema, from before
 			}
-			foreign = foreign || m.model.Spec().Normalizer.Find(r.Settings) < 0
+			foreign = foreign || spec.Normalizer.Find(r.Settings) < 0
 			m.comm.Learn(r.UnitID, r.Cycle, r.Settings, r.Sensors)
 		}
 		if len(rs) < page {
-			return seq, foreign, nil
+			return foreign, nil
 		}
 	}
 }

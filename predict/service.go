@@ -39,6 +39,9 @@ type Config struct {
 	Drivers int
 	// Recent is how many predictions Unit returns.
 	Recent int
+	// Shared says that other replicas answer from the same store, and that a unit may speak to any of them. Every answer
+	// then waits until it is on disk, and the next one looks there first. Without it a unit's readings must all come here.
+	Shared bool
 }
 
 // DefaultConfig returns a service that follows models:/rul@champion.
@@ -79,9 +82,12 @@ type Service struct {
 
 	served  atomic.Pointer[served]
 	swapMu  sync.RWMutex // held for writing only while a swap must see every reading; see install
-	shards  [shards]shard
-	ids     idSource
-	refresh sync.Mutex
+	learnMu sync.Mutex   // orders readings in unknown conditions, from learning to storing; taken after units' locks
+	// candidate is the model that is about to serve, nil most of the time.
+	candidate atomic.Pointer[served]
+	shards    [shards]shard
+	ids       idSource
+	refresh   sync.Mutex
 
 	statusMu    sync.Mutex
 	swaps       int
@@ -97,6 +103,19 @@ type served struct {
 	version turbofan.ModelVersion
 	comm    *condition.Commissioner
 	since   time.Time
+	// seq is the place in the store up to which comm has learned, and behind is set once a reading that it may have to
+	// learn was on its way after that. Both matter until the model serves, seq also later where the store is shared.
+	seq    int64
+	behind atomic.Bool
+}
+
+func (m *served) horizon() int { return m.model.Config().Horizon }
+
+// foreign reports whether the reading is in a condition that is not known for good, and of a unit young enough to teach
+// it, or of any age.
+func (m *served) foreign(r *turbofan.Reading, anyAge bool) bool {
+	n := m.comm.Normalizer()
+	return (anyAge || r.Cycle <= n.Config.HealthyCycles) && n.Find(r.Settings) < 0
 }
 
 // New returns a service that serves nothing yet: call Refresh or Run.
@@ -182,6 +201,9 @@ func (s *Service) Unit(ctx context.Context, unitID string) (turbofan.UnitStatus,
 	recent, err := s.stores.Predictions.Predictions(ctx, turbofan.PredictionQuery{UnitID: unitID, Last: s.cfg.Recent})
 	if err != nil {
 		return turbofan.UnitStatus{}, err
+	}
+	if len(h) == 0 {
+		return turbofan.UnitStatus{}, turbofan.Errorf(turbofan.ENotFound, "unit %q has never sent a reading", unitID)
 	}
 	out := turbofan.UnitStatus{Recent: recent}
 	out.UnitID, out.Readings = unitID, len(h)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,14 +23,23 @@ type shard struct {
 
 // unit is the live state of one unit. Its lock orders the unit's readings.
 type unit struct {
+	id      string
 	mu      sync.Mutex
 	evicted bool // set under mu: whoever waited for the lock must look the unit up again
 	served  *served
 	state   *feature.State
 	row     []float32
 	last    turbofan.Prediction // answer to the newest reading, for a client that repeats it
-	reading turbofan.Reading
-	used    atomic.Int64 // unix seconds
+	reading turbofan.Reading    // the newest, in memory of its own
+	sent    *turbofan.Reading   // the newest that the request under way has been checked up to
+	used    atomic.Int64        // unix seconds
+}
+
+// keep copies a reading: the request's memory, which may be that of a large batch, must not live as long as the unit.
+func (u *unit) keep(r *turbofan.Reading) {
+	u.reading.UnitID, u.reading.Cycle = u.id, r.Cycle
+	u.reading.Settings = append(u.reading.Settings[:0], r.Settings...)
+	u.reading.Sensors = append(u.reading.Sensors[:0], r.Sensors...)
 }
 
 var hashSeed = maphash.MakeSeed()
@@ -37,47 +47,47 @@ var hashSeed = maphash.MakeSeed()
 func (s *Service) shard(id string) *shard { return &s.shards[maphash.String(hashSeed, id)%shards] }
 
 // lockUnit returns the unit with its lock held, making an empty one where there is none.
-func (s *Service) lockUnit(id string) *unit {
+func (s *Service) lockUnit(id string, now time.Time) *unit {
 	for {
 		sh := s.shard(id)
 		sh.mu.Lock()
 		u := sh.units[id]
 		if u == nil {
 			s.makeRoom(sh)
-			u = &unit{}
-			sh.units[id] = u
+			u = &unit{id: strings.Clone(id)} // not a piece of a whole request's text
+			sh.units[u.id] = u
 		}
 		sh.mu.Unlock()
 		u.mu.Lock()
 		if !u.evicted {
-			u.used.Store(time.Now().Unix())
+			u.used.Store(now.Unix())
 			return u
 		}
 		u.mu.Unlock()
 	}
 }
 
-// makeRoom drops the longest silent of a few units when the shard is full. The caller holds the shard's lock. Map
-// order is random, so a few samples are enough to keep units that speak.
+// makeRoom drops the longest silent of a few units when the shard is full. The caller holds the shard's lock. Map order
+// is random, so a few samples are enough to keep units that speak. A unit under way is passed over: the shard then holds
+// one more, see crowded.
 func (s *Service) makeRoom(sh *shard) {
 	if len(sh.units) < s.cfg.MaxUnits/shards {
 		return
 	}
-	var oldest string
-	var at int64
+	var oldest *unit
 	n := 0
-	for id, u := range sh.units {
-		if used := u.used.Load(); n == 0 || used < at {
-			oldest, at = id, used
+	for _, u := range sh.units {
+		if oldest == nil || u.used.Load() < oldest.used.Load() {
+			oldest = u
 		}
 		if n++; n == 8 {
 			break
 		}
 	}
-	if u := sh.units[oldest]; u.mu.TryLock() {
-		u.evicted = true
-		u.mu.Unlock()
-		delete(sh.units, oldest)
+	if oldest != nil && oldest.mu.TryLock() {
+		oldest.evicted = true
+		oldest.mu.Unlock()
+		delete(sh.units, oldest.id)
 	}
 }
 
@@ -91,12 +101,21 @@ func (s *Service) liveUnits() int {
 	return n
 }
 
-// forget drops a unit that was locked but has no state, so that a refused first reading leaves nothing behind.
-func (s *Service) forget(id string, u *unit) {
+// crowded reports whether the shard of a unit holds more than its share, as after a batch of more units than may live.
+func (s *Service) crowded(id string) bool {
 	sh := s.shard(id)
 	sh.mu.Lock()
-	if sh.units[id] == u {
-		delete(sh.units, id)
+	defer sh.mu.Unlock()
+	return len(sh.units) > s.cfg.MaxUnits/shards
+}
+
+// forget drops a unit whose lock is held, so that a refused first reading leaves nothing behind. No one waits for a
+// unit's lock with a shard's lock held, so taking that one here cannot deadlock.
+func (s *Service) forget(u *unit) {
+	sh := s.shard(u.id)
+	sh.mu.Lock()
+	if sh.units[u.id] == u {
+		delete(sh.units, u.id)
 	}
 	sh.mu.Unlock()
 	u.evicted = true
@@ -106,7 +125,9 @@ func (s *Service) forget(id string, u *unit) {
 // that was normalised by a condition fixed since, is replayed from its stored readings.
 func (s *Service) prepare(ctx context.Context, id string, u *unit, m *served) error {
 	if u.served == m && !(u.state.Provisional && m.comm.Generation() > u.state.Generation) {
-		return nil
+		if current, err := s.isCurrent(ctx, u); current || err != nil {
+			return err
+		}
 	}
 	began := time.Now()
 	history, err := s.stores.Readings.History(ctx, id, 0)
@@ -121,15 +142,24 @@ func (s *Service) prepare(ctx context.Context, id string, u *unit, m *served) er
 		}
 	}
 	if n := len(history); n > 0 {
-		if u.reading.Cycle != history[n-1].Cycle {
+		if u.last.Cycle != history[n-1].Cycle || s.cfg.Shared {
 			u.last = turbofan.Prediction{}
 		}
-		u.reading = history[n-1]
+		u.keep(&history[n-1])
 		s.metrics.rebuilds.Inc()
 		s.metrics.rebuild.Observe(time.Since(began).Seconds())
 	}
 	u.served, u.state, u.row = m, st, row
 	return nil
+}
+
+// isCurrent reports whether no other replica has answered the unit since this one did.
+func (s *Service) isCurrent(ctx context.Context, u *unit) (bool, error) {
+	if !s.cfg.Shared {
+		return true, nil
+	}
+	newest, err := s.stores.Predictions.Predictions(ctx, turbofan.PredictionQuery{UnitID: u.id, Last: 1})
+	return err == nil && len(newest) == 1 && newest[0].ID == u.last.ID, err
 }
 
 // same reports whether two readings say the same, missing values included.
