@@ -222,10 +222,10 @@ func contentType(name string) string {
 	switch ext := strings.ToLower(path.Ext(name)); ext {
 	case ".txt", ".log", ".err", ".cfg", ".conf", ".cnf", ".cf", ".ini", ".properties", ".prop", ".hocon", ".toml", ".yaml", ".yml", ".xml",
 		".json", ".js", ".py", ".py3", ".csv", ".tsv", ".md", ".rst", ".jsonnet", ".html", ".htm", ".css", ".sh", ".r", ".sql":
-		return "text/plain; charset=utf-8"
+		return "text/plain"
 	case "":
-		if name == "MLmodel" || name == "MLproject" {
-			return "text/plain; charset=utf-8"
+		if n := strings.ToLower(name); n == "mlmodel" || n == "mlproject" {
+			return "text/plain"
 		}
 	case ".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf":
 		if t := mime.TypeByExtension(ext); t != "" {

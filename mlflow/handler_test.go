@@ -353,7 +353,7 @@ func TestFileHeaders(t *testing.T) {
 	h, names := playground(t, registry.Config{})
 	file := names.Replace("/api/2.0/mlflow-artifacts/artifacts/{exp}/{run}/artifacts/notes.txt")
 	got := ask(t, h, "GET", file, "", "Accept-Encoding", "gzip")
-	for k, want := range map[string]string{"Content-Length": "10", "Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff",
+	for k, want := range map[string]string{"Content-Length": "10", "Content-Type": "text/plain", "X-Content-Type-Options": "nosniff",
 		"Content-Disposition": "attachment; filename=notes.txt"} {
 		if got.header.Get(k) != want {
 			t.Errorf("%s is %q, want %q", k, got.header.Get(k), want)

@@ -1,3 +1,5 @@
+//go:build unix
+
 package mlflow_test
 
 import (
@@ -15,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"turbofan/registry"
 )
 
 // python returns the interpreter of .venv/name, which scripts/venv.sh makes. Without it the test is skipped, except in
@@ -40,10 +44,18 @@ func python(t testing.TB, name string) string {
 
 // The stock client, of both generations, does a data scientist's day against our server.
 func TestStockClient(t *testing.T) {
-	for _, venv := range []string{"mlflow2", "mlflow3"} {
-		t.Run(venv, func(t *testing.T) {
-			bin := python(t, venv)
-			uri := serve(t, openRegistry(t))
+	for _, c := range []struct {
+		venv   string
+		shared bool // clients write to the server's disk by themselves
+	}{{"mlflow2", false}, {"mlflow3", false}, {"mlflow2", true}, {"mlflow3", true}} {
+		t.Run(fmt.Sprintf("%s,shared=%t", c.venv, c.shared), func(t *testing.T) {
+			bin := python(t, c.venv)
+			dir := t.TempDir()
+			var cfg registry.Config
+			if c.shared {
+				cfg.ArtifactRoot = "file://" + filepath.ToSlash(filepath.Join(dir, "shared"))
+			}
+			uri := serve(t, openRegistryAt(t, dir, cfg))
 			cmd := exec.CommandContext(t.Context(), bin, filepath.Join("testdata", "drive.py"), uri)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
@@ -52,6 +64,17 @@ func TestStockClient(t *testing.T) {
 			t.Logf("%s", out)
 		})
 	}
+}
+
+// Corners of the API that a day does not reach, through the newest client and plain requests.
+func TestStockClientCorners(t *testing.T) {
+	bin := python(t, "mlflow3")
+	uri := serve(t, openRegistry(t))
+	out, err := exec.CommandContext(t.Context(), bin, filepath.Join("testdata", "rest.py"), uri).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Logf("%s", out)
 }
 
 // The same contract as the embedded registry's, over the real server.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -60,6 +61,7 @@ Files go through the server into --artifact-root. With --artifact-root as a file
 
 // runRegistry serves until ctx ends, then lets requests finish.
 func runRegistry(ctx context.Context, o registryOptions, log *slog.Logger) (err error) {
+	o.db = strings.TrimPrefix(o.db, "sqlite:///") // as MLflow writes it: four slashes for an absolute path
 	if err := os.MkdirAll(filepath.Dir(o.db), 0o755); err != nil {
 		return fmt.Errorf("create folder of the registry database: %w", err)
 	}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The registry command serves until it is interrupted, keeps what it was told, and ends cleanly.
+func TestRegistryCommand(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"registry", "--port", "0", "--db", "sqlite:///" + filepath.Join(dir, "new", "r.db"), "--artifact-root", filepath.Join(dir, "artifacts")}
+	for _, want := range []string{`"experiment_id":"1"`, "already exists"} {
+		ctx, stop := context.WithCancel(t.Context())
+		said, log := io.Pipe()
+		code := make(chan int, 1)
+		go func() {
+			code <- run(ctx, args, io.Discard, log)
+			log.Close()
+		}()
+		lines := bufio.NewScanner(said)
+		address := ""
+		for address == "" && lines.Scan() {
+			if _, rest, ok := strings.Cut(lines.Text(), "address="); ok {
+				address, _, _ = strings.Cut(rest, " ")
+			}
+		}
+		if address == "" {
+			t.Fatal("the registry did not start")
+		}
+		go io.Copy(io.Discard, said)
+		resp, err := http.Post(address+"/api/2.0/mlflow/experiments/create", "application/json", strings.NewReader(`{"name":"kept"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("the answer is %s (%v), want %s", text, err, want)
+		}
+		resp.Body.Close()
+		stop()
+		if got := <-code; got != exitOK {
+			t.Errorf("exit code %d", got)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "new", "r.db")); err != nil {
+		t.Error(err)
+	}
+	if got := run(t.Context(), []string{"registry", "--port", "70000"}, io.Discard, io.Discard); got != exitUsage {
+		t.Errorf("a bad port: exit code %d", got)
+	}
+	if got := run(t.Context(), []string{"registry", "--port", "0", "--db", filepath.Join(dir, "x.db"), "--artifact-root", "s3://b"}, io.Discard, io.Discard); got != exitUsage {
+		t.Errorf("a bad artifact root: exit code %d", got)
+	}
+}
