@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"turbofan"
-	"turbofan/condition"
 	"turbofan/dataset"
 	"turbofan/drift"
 	"turbofan/reference"
@@ -33,37 +32,14 @@ func cmapss(t testing.TB, subset string) (train, test *dataset.Set) {
 	return train, test
 }
 
-// trained is the reference that training on a set leaves.
-func trained(t testing.TB, set *dataset.Set, cfg reference.Config) *reference.Reference {
-	t.Helper()
-	var samples []condition.Sample
-	given := make([]float64, len(set.Schema.Settings))
-	for i, s := range set.Schema.Settings {
-		given[i] = s.Tolerance
-	}
-	for u, h := range set.Units {
-		for _, r := range h.Readings {
-			samples = append(samples, condition.Sample{Unit: u, Age: r.Cycle, Settings: r.Settings, Sensors: r.Sensors})
-		}
-	}
-	c := condition.DefaultConfig()
-	c.Tolerance = condition.AutoTolerance(samples, given)
-	n, err := condition.Fit(c, samples)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ref, err := reference.Build(cfg, set.Schema, n, n.Varying(), set.Units)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ref
-}
-
 // TestPowerOnCMAPSS holds the detector to its false alarms and its power, with a reference of FD001's training engines:
 // FD001 and FD002 are the same faults, FD002 in conditions never seen; FD003 and FD004 bring another fault.
 func TestPowerOnCMAPSS(t *testing.T) {
 	train, _ := cmapss(t, "FD001")
-	ref := trained(t, train, reference.DefaultConfig())
+	ref, err := reference.Learn(reference.DefaultConfig(), train.Schema, train.Units)
+	if err != nil {
+		t.Fatal(err)
+	}
 	streams := map[string][]turbofan.History{}
 	for _, subset := range dataset.Subsets() {
 		_, test := cmapss(t, subset)

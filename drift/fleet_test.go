@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"turbofan"
-	"turbofan/condition"
 	"turbofan/drift"
 	"turbofan/reference"
 	"turbofan/registry"
@@ -92,23 +91,14 @@ func pumpReference(t testing.TB) *reference.Reference {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(7, 7))
 	var units []turbofan.History
-	var samples []condition.Sample
 	for u := range 60 {
 		h := turbofan.History{UnitID: fmt.Sprint(u), FailedAtCycle: pumpLife}
 		for cycle := 1; cycle <= pumpLife; cycle++ {
-			r := world{load: 1}.reading(rng, h.UnitID, cycle)
-			h.Readings = append(h.Readings, r)
-			samples = append(samples, condition.Sample{Unit: u, Age: cycle, Settings: r.Settings, Sensors: r.Sensors})
+			h.Readings = append(h.Readings, world{load: 1}.reading(rng, h.UnitID, cycle))
 		}
 		units = append(units, h)
 	}
-	cfg := condition.DefaultConfig()
-	cfg.Tolerance = condition.AutoTolerance(samples, []float64{0.5, 0})
-	n, err := condition.Fit(cfg, samples)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ref, err := reference.Build(reference.DefaultConfig(), pump(), n, n.Varying(), units)
+	ref, err := reference.Learn(reference.DefaultConfig(), pump(), units)
 	if err != nil {
 		t.Fatal(err)
 	}

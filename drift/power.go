@@ -57,7 +57,7 @@ func Power(ctx context.Context, cfg PowerConfig, ref *reference.Reference, strea
 		return nil, turbofan.Invalid("power.fleet", "and per_fleet must be at least 1, not %d and %d", cfg.Fleet, cfg.PerFleet)
 	}
 	if n < 1 {
-		return nil, turbofan.Invalid("power.windows", "must be at least 1 a stream, not %d", n)
+		return nil, turbofan.Invalid("power.n", "must be at least 1 window a stream, not %d", n)
 	}
 	names := make([]string, 0, len(streams))
 	for name := range streams {
@@ -120,6 +120,9 @@ func power(ctx context.Context, cfg PowerConfig, ref *reference.Reference, units
 			scores, means = append(scores, r.Score), append(means, r.PSIMean)
 		}
 	}
+	if row.Judged == 0 {
+		return row, turbofan.Errorf(turbofan.EInsufficient, "none of %d windows could be judged: they have too few units, or conditions that were not commissioned", n)
+	}
 	row.Share, row.Low, row.High = wilson(row.Alarms, row.Judged)
 	row.Score, row.PSIMean = median(scores), median(means)
 	return row, nil
@@ -176,11 +179,8 @@ func (s *stream) step() *turbofan.StoredReading {
 	return &s.readings[len(s.readings)-1]
 }
 
-// wilson bounds a share by Wilson's score interval at 95%; NaN for none.
+// wilson bounds a share by Wilson's score interval at 95%.
 func wilson(hits, n int) (share, low, high float64) {
-	if n == 0 {
-		return math.NaN(), math.NaN(), math.NaN()
-	}
 	const z = 1.959964
 	m := float64(n)
 	share = float64(hits) / m
@@ -189,11 +189,8 @@ func wilson(hits, n int) (share, low, high float64) {
 	return share, max(0, (centre-half)/(1+z*z/m)), min(1, (centre+half)/(1+z*z/m))
 }
 
-// median returns the middle value, NaN for none.
+// median returns the middle value of at least one.
 func median(v []float64) float64 {
-	if len(v) == 0 {
-		return math.NaN()
-	}
 	slices.Sort(v)
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }

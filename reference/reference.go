@@ -92,6 +92,33 @@ func Build(cfg Config, schema turbofan.Schema, n *condition.Normalizer, keep []i
 	return r, nil
 }
 
+// Learn makes the reference of histories that no model learned from: it finds their conditions by itself and watches
+// every sensor that varies.
+func Learn(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Reference, error) {
+	var samples []condition.Sample
+	for u := range units {
+		for i := range units[u].Readings {
+			x := &units[u].Readings[i]
+			samples = append(samples, condition.Sample{Unit: u, Age: x.Cycle, Settings: x.Settings, Sensors: x.Sensors})
+		}
+	}
+	given := make([]float64, len(schema.Settings))
+	for i, s := range schema.Settings {
+		given[i] = s.Tolerance
+	}
+	c := condition.DefaultConfig()
+	c.Tolerance = condition.AutoTolerance(samples, given)
+	n, err := condition.Fit(c, samples)
+	if err != nil {
+		return nil, fmt.Errorf("learn reference: %w", err)
+	}
+	keep := n.Varying()
+	if len(keep) == 0 {
+		return nil, turbofan.Errorf(turbofan.EInsufficient, "no sensor varies within every operating condition: there is nothing to compare")
+	}
+	return Build(cfg, schema, n, keep, units)
+}
+
 // Normalize writes the sensors of Keep to z, with the effect of the condition taken out. A missing sensor, and one that
 // does not vary in this condition, is NaN.
 //

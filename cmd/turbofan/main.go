@@ -77,6 +77,7 @@ watches whether it is still right, and retrains and redeploys itself when it is 
 	root.AddCommand(newDemoCommand(), newServeCommand(), newTrainCommand(), newEvaluateCommand(), newPredictCommand(), newSimulateCommand(), newVersionCommand())
 	root.AddCommand(newRegistryCommand())
 	root.AddCommand(newDataCommand())
+	root.AddCommand(newDriftCommand())
 	return root
 }
 

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"turbofan"
+	"turbofan/dataset"
+	"turbofan/drift"
+	"turbofan/reference"
+)
+
+func newDriftCommand() *cobra.Command {
+	rule := drift.DefaultConfig()
+	var schemaFile, page string
+	var asJSON, exitCode bool
+	cmd := &cobra.Command{
+		Use:   "drift REFERENCE CURRENT",
+		Short: "Say whether readings still look like those a model learned from",
+		Long: strings.TrimSpace(`
+Compare the readings in a file with a reference, without a server. REFERENCE is a model's directory or its
+reference.json, or a file of readings; CURRENT is a file of readings, "-" for standard input. Files are C-MAPSS
+text (26 columns) or CSV with a header; --schema names the columns of other equipment.
+
+Operating conditions and the age of the fleet are taken out first: sensors are normalised within conditions,
+unseen ones after the first healthy cycles of ten new units, and compared with reference rows of the same ages.
+The third-largest population stability index decides, beyond what chance gives for so many rows of so many units.`),
+		Example: strings.Trim(`
+  turbofan drift train_FD001.txt test_FD003.txt
+  turbofan drift turbofan-data/model fleet.csv --html drift.html
+  turbofan drift --schema pumps.yaml last-year.csv this-year.csv --json
+  turbofan drift power                    how often the rule alarms on C-MAPSS`, "\n"),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usagef(cmd, "drift wants a REFERENCE and a CURRENT file")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := compareFiles(cmd, args[0], args[1], schemaFile, rule)
+			if err != nil {
+				return err
+			}
+			if page != "" {
+				if err := writePage(page, c.page()); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.ErrOrStderr(), "Pictures: %s\n", page)
+			}
+			if asJSON {
+				err = printJSON(cmd.OutOrStdout(), c)
+			} else {
+				err = c.print(cmd.OutOrStdout())
+			}
+			if err == nil && exitCode && c.Report.Verdict == turbofan.Drifted {
+				return fmt.Errorf("drift: %s", c.Report.Because)
+			}
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&schemaFile, "schema", "", "YAML file that names the columns (default: C-MAPSS, or what the model's reference says)")
+	fl.StringVar(&page, "html", "", "write a page with pictures to this file")
+	fl.BoolVar(&asJSON, "json", false, "print the report as JSON")
+	fl.BoolVar(&exitCode, "exit-code", false, "exit with status 1 when the verdict is drift")
+	addRuleFlags(cmd, &rule)
+	cmd.AddCommand(newDriftPowerCommand())
+	return cmd
+}
+
+// addRuleFlags lets the verdict's rule be changed.
+func addRuleFlags(cmd *cobra.Command, rule *drift.Config) {
+	fl := cmd.Flags()
+	fl.Float64Var(&rule.Threshold, "threshold", rule.Threshold, "PSI beyond chance above which a sensor counts as drifted")
+	fl.IntVar(&rule.Rank, "rank", rule.Rank, "how many sensors must drift")
+	fl.IntVar(&rule.MinRows, "min-rows", rule.MinRows, "least rows that are judged")
+	fl.IntVar(&rule.MinUnits, "min-units", rule.MinUnits, "least units that are judged")
+}
+
+// comparison is what the command found.
+type comparison struct {
+	Reference     string               `json:"reference"`
+	Current       string               `json:"current"`
+	Report        turbofan.DriftReport `json:"report"`
+	Distributions []drift.Distribution `json:"distributions"`
+	LeftOut       int                  `json:"rows_left_out"` // no usable condition, or not of the schema
+}
+
+func compareFiles(cmd *cobra.Command, refPath, curPath, schemaFile string, rule drift.Config) (*comparison, error) {
+	schema := turbofan.CMAPSS()
+	if schemaFile != "" {
+		var err error
+		if schema, err = dataset.LoadSchema(schemaFile); err != nil {
+			return nil, err
+		}
+	}
+	ref, err := openReference(refPath, schema)
+	if err != nil {
+		return nil, err
+	}
+	units, err := readFleet(cmd.InOrStdin(), curPath, ref.Schema)
+	if err != nil {
+		return nil, err
+	}
+	w := drift.Window{Readings: arrivals(units)}
+	// The whole file is the window; its bounds are those of the rule.
+	rule.Window = max(len(w.Readings), rule.MinRows, rule.MinUnits, 1000)
+	seen := drift.NewConditions(ref, rule)
+	for i := range w.Readings {
+		seen.Learn(&w.Readings[i].Reading)
+	}
+	w.Unseen = seen.Unseen()
+	c := &comparison{Reference: refPath, Current: curPath}
+	if c.Report, err = drift.Judge(ref, w, rule); err != nil {
+		return nil, err
+	}
+	c.Distributions = drift.Distributions(ref, w, rule)
+	c.LeftOut = len(w.Readings) - c.Report.Rows
+	return c, nil
+}
+
+// openReference reads a model's reference, or learns one from a file of readings.
+func openReference(path string, schema turbofan.Schema) (*reference.Reference, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, turbofan.Invalid("REFERENCE", "cannot open %s: it does not exist or may not be read", path)
+	}
+	if info.IsDir() {
+		path = filepath.Join(path, reference.FileName)
+	}
+	if filepath.Ext(path) == ".json" {
+		ref, err := reference.Read(path)
+		if err != nil {
+			return nil, turbofan.Invalid("REFERENCE", "%s", err.Error())
+		}
+		return ref, nil
+	}
+	units, err := readFleet(strings.NewReader(""), path, schema)
+	if err != nil {
+		return nil, err
+	}
+	return reference.Learn(reference.DefaultConfig(), schema, units)
+}
+
+// arrivals puts histories in an order in which a fleet that started together would have sent them.
+func arrivals(units []turbofan.History) []turbofan.StoredReading {
+	var out []turbofan.StoredReading
+	for i, more := 0, true; more; i++ {
+		more = false
+		for u := range units {
+			if i < len(units[u].Readings) {
+				out = append(out, turbofan.StoredReading{Reading: units[u].Readings[i], Seq: int64(len(out) + 1)})
+				more = true
+			}
+		}
+	}
+	return out
+}
+
+func (c *comparison) print(w io.Writer) error {
+	r := &c.Report
+	fmt.Fprintf(w, "%s: %s\n", strings.ReplaceAll(string(r.Verdict), "_", " "), r.Because)
+	fmt.Fprintf(w, "Reference %s; current %s, %d rows of %d units", c.Reference, c.Current, r.Rows, r.Units)
+	if c.LeftOut > 0 {
+		fmt.Fprintf(w, ", %d left out", c.LeftOut)
+	}
+	fmt.Fprintln(w)
+	for _, n := range r.NewConditions {
+		state := "not enough new units yet to normalise by it"
+		if n.Commissioned {
+			state = "normalised by its own healthy units"
+		}
+		fmt.Fprintf(w, "New operating condition at %.4g: %d rows of %d units, %s\n", n.Settings, n.Rows, n.Units, state)
+	}
+	for _, q := range r.Quality {
+		fmt.Fprintf(w, "Data quality, %s: %s\n", strings.TrimSpace(strings.ReplaceAll(q.Kind, "_", " ")+" "+q.Channel+" "+q.UnitID), q.Detail)
+	}
+	if len(r.Channels) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	return printTable(w, channelHeader(), r.Channels, channelCells)
+}
+
+func channelHeader() []string {
+	return []string{"sensor", "psi", "threshold", "ks", "p", "wasserstein", "mean shift", ""}
+}
+
+func channelCells(c turbofan.ChannelDrift) []string {
+	mark := ""
+	if c.Drifted {
+		mark = "drifted"
+	}
+	return []string{c.Channel, fmt.Sprintf("%.3f", c.PSI), fmt.Sprintf("%.3f", c.Threshold), fmt.Sprintf("%.3f", c.KS), fmt.Sprintf("%.2g", c.KSPValue),
+		fmt.Sprintf("%.2f", c.Wasserstein), fmt.Sprintf("%+.2f", c.MeanShift), mark}
+}
