@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,9 +12,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.yaml.in/yaml/v3"
 
 	"turbofan"
+	"turbofan/dataset"
+	"turbofan/drift"
 	"turbofan/model"
 )
 
@@ -33,7 +32,8 @@ func allRoles() []string {
 	return []string{rolePredict, roleFeedback, roleRetrain, roleDrift, roleRegistry}
 }
 
-// config is what a platform process is told: defaults, then the file, then flags.
+// config is what a platform process is told: defaults, then the file, then the environment, then flags. Every key is
+// told in docs/configuration.md.
 type config struct {
 	DataDir string `yaml:"data_dir"`
 	Host    string `yaml:"host"`
@@ -44,18 +44,22 @@ type config struct {
 	// URLs say where roles of other processes are; the default is this host and the role's port.
 	URLs map[string]string `yaml:"urls"`
 	// TrackingURI is an MLflow server to use as registry in place of the embedded one.
-	TrackingURI string         `yaml:"tracking_uri"`
-	Dataset     datasetConfig  `yaml:"dataset"`
-	Model       modelConfig    `yaml:"model"`
-	Drift       driftConfig    `yaml:"drift"`
-	Retrain     retrainConfig  `yaml:"retrain"`
-	Log         logConfig      `yaml:"log"`
-	Limits      limitsConfig   `yaml:"limits"`
-	Refresh     durationConfig `yaml:"refresh_every"`
+	TrackingURI string `yaml:"tracking_uri"`
+	// Schema is a YAML file that names the settings and sensors of other equipment than C-MAPSS engines.
+	Schema  string         `yaml:"schema"`
+	Dataset datasetConfig  `yaml:"dataset"`
+	Model   modelConfig    `yaml:"model"`
+	Drift   driftConfig    `yaml:"drift"`
+	Retrain retrainConfig  `yaml:"retrain"`
+	Log     logConfig      `yaml:"log"`
+	Limits  limitsConfig   `yaml:"limits"`
+	Refresh durationConfig `yaml:"refresh_every"`
 }
 
 type datasetConfig struct {
-	Dir     string   `yaml:"dir"`
+	Dir string `yaml:"dir"`
+	// CSV is a file of units that ran to failure, with the columns that Schema names.
+	CSV     string   `yaml:"csv"`
 	Subsets []string `yaml:"subsets"` // whose training units are the baseline
 }
 
@@ -94,21 +98,14 @@ type limitsConfig struct {
 // durationConfig is a duration written as in Go: 10m, 500ms.
 type durationConfig time.Duration
 
-func (d *durationConfig) UnmarshalYAML(n *yaml.Node) error {
-	v, err := time.ParseDuration(n.Value)
-	if err != nil {
-		return fmt.Errorf("line %d: %q is not a duration such as 10m or 500ms", n.Line, n.Value)
-	}
-	*d = durationConfig(v)
-	return nil
-}
+func (d durationConfig) String() string { return time.Duration(d).String() }
 
 func defaultConfig() config {
 	return config{
 		DataDir: "turbofan-data", Host: "127.0.0.1", Roles: allRoles(),
 		Ports:   map[string]int{rolePredict: 3000, roleFeedback: 3001, roleRetrain: 3003, roleDrift: 3004, roleRegistry: 5001},
 		Dataset: datasetConfig{Subsets: []string{"FD001"}},
-		Model:   modelConfig{Name: "rul", Kind: model.Boosting, Folds: 5, RandomState: 42},
+		Model:   modelConfig{Name: "rul", Kind: model.Boosting, Folds: 5, MaxRows: 40_000, RandomState: 42},
 		Drift:   driftConfig{Every: durationConfig(10 * time.Minute), Window: 1000, Retrain: true},
 		Retrain: retrainConfig{MinNewUnits: 16, Bootstrap: true},
 		Log:     logConfig{Level: "info", Format: "text"},
@@ -117,31 +114,16 @@ func defaultConfig() config {
 	}
 }
 
-const maxConfigSize = 1 << 20
-
-// read overlays the file at path; a field that does not exist is an error that names its line.
-func (c *config) read(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return turbofan.Invalid("--config", "%s", err.Error())
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxConfigSize+1))
-	if err != nil {
-		return turbofan.Invalid("--config", "%s", err.Error())
-	}
-	if len(b) > maxConfigSize {
-		return turbofan.Invalid("--config", "%s is larger than 1 MiB", path)
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(b))
-	dec.KnownFields(true)
-	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
-		return turbofan.Invalid("--config", "%s: %s", path, strings.TrimPrefix(strings.ReplaceAll(err.Error(), "in type main.", "in "), "yaml: "))
+func (c *config) validate() error {
+	for _, check := range []func() error{c.validateRoles, c.validateAddresses, c.validateData, c.validateServices} {
+		if err := check(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (c *config) validate() error {
+func (c *config) validateRoles() error {
 	if c.DataDir == "" {
 		return turbofan.Invalid("data_dir", "is missing")
 	}
@@ -153,44 +135,107 @@ func (c *config) validate() error {
 			return turbofan.Invalid(fmt.Sprintf("roles[%d]", i), "%q is not one of %s", r, strings.Join(allRoles(), ", "))
 		}
 	}
-	for r, p := range c.Ports {
-		if !slices.Contains(allRoles(), r) {
-			return turbofan.Invalid("ports", "%q is not one of %s", r, strings.Join(allRoles(), ", "))
-		}
+	return nil
+}
+
+func (c *config) validateAddresses() error {
+	taken := map[int]string{}
+	for _, r := range allRoles() {
+		p := c.Ports[r]
 		if p < 0 || p > 65535 {
 			return turbofan.Invalid("ports."+r, "must be from 0 to 65535, not %d", p)
 		}
-	}
-	for r := range c.URLs {
-		if !slices.Contains(allRoles(), r) {
-			return turbofan.Invalid("urls", "%q is not one of %s", r, strings.Join(allRoles(), ", "))
+		if other := taken[p]; other != "" && p != 0 && slices.Contains(c.Roles, r) && slices.Contains(c.Roles, other) {
+			return turbofan.Invalid("ports."+r, "%d is already the port of %s", p, other)
+		}
+		taken[p] = r
+		if u := c.URLs[r]; u != "" {
+			if err := checkURL("urls."+r, u); err != nil {
+				return err
+			}
 		}
 	}
 	if ip := net.ParseIP(c.Host); !c.Insecure && c.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return turbofan.Invalid("host", "%q is not a loopback address; anyone who reaches it could send feedback and retrain: add --insecure-listen if the network is yours alone", c.Host)
 	}
+	if c.TrackingURI != "" {
+		return checkURL("tracking_uri", c.TrackingURI)
+	}
+	return nil
+}
+
+// checkURL reports an address that no HTTP client could call.
+func checkURL(field, text string) error {
+	if u, err := url.Parse(text); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return turbofan.Invalid(field, "must be an address such as http://127.0.0.1:3000, not %q", text)
+	}
+	return nil
+}
+
+func (c *config) validateData() error {
+	if c.Schema == "" && c.Dataset.CSV != "" {
+		return turbofan.Invalid("schema", "is missing: dataset.csv needs the file that names its columns")
+	}
+	if c.Schema != "" && c.Dataset.Dir != "" {
+		return turbofan.Invalid("dataset.dir", "holds C-MAPSS files, which have a schema of their own; give dataset.csv beside schema")
+	}
+	if c.Schema == "" && len(c.Dataset.Subsets) == 0 {
+		return turbofan.Invalid("dataset.subsets", "must name at least one subset such as FD001")
+	}
+	seen := map[string]bool{}
+	for _, s := range c.Dataset.Subsets {
+		if seen[s] {
+			return turbofan.Invalid("dataset.subsets", "names %s twice", s)
+		}
+		seen[s] = true
+	}
+	return nil
+}
+
+func (c *config) validateServices() error {
 	if !slices.Contains(model.Kinds(), c.Model.Kind) {
 		return turbofan.Invalid("model.kind", "must be one of %s, not %q", strings.Join(model.Kinds(), ", "), c.Model.Kind)
 	}
 	if c.Model.Name == "" {
 		return turbofan.Invalid("model.name", "is missing")
 	}
-	if c.Drift.Every < 0 || c.Drift.EveryRows < 0 {
-		return turbofan.Invalid("drift.every", "and every_rows must be at least 0")
-	}
-	if c.Refresh <= 0 {
-		return turbofan.Invalid("refresh_every", "must be above 0")
-	}
-	if c.Limits.Timeout <= 0 {
-		return turbofan.Invalid("limits.timeout", "must be above 0")
-	}
-	if c.Log.Format != "text" && c.Log.Format != "json" {
-		return turbofan.Invalid("log.format", "must be text or json, not %q", c.Log.Format)
-	}
-	if _, err := logLevel(c.Log.Level); err != nil {
+	if err := c.learner().Validate(); err != nil {
 		return err
 	}
-	return nil
+	if err := c.detector().Validate(); err != nil {
+		return err
+	}
+	switch {
+	case c.Retrain.MinNewUnits < 1:
+		return turbofan.Invalid("retrain.min_new_units", "must be at least 1, not %d", c.Retrain.MinNewUnits)
+	case c.Refresh <= 0:
+		return turbofan.Invalid("refresh_every", "must be above 0, not %s", c.Refresh)
+	case c.Limits.MaxBodyBytes < 1 || c.Limits.MaxBodyBytes > 1<<30:
+		return turbofan.Invalid("limits.max_body_bytes", "must be from 1 to 1073741824, not %d", c.Limits.MaxBodyBytes)
+	case c.Limits.MaxReadings < 1:
+		return turbofan.Invalid("limits.max_readings", "must be at least 1, not %d", c.Limits.MaxReadings)
+	case c.Limits.Timeout <= 0:
+		return turbofan.Invalid("limits.timeout", "must be above 0, not %s", c.Limits.Timeout)
+	case c.Log.Format != "text" && c.Log.Format != "json":
+		return turbofan.Invalid("log.format", "must be text or json, not %q", c.Log.Format)
+	}
+	_, err := logLevel(c.Log.Level)
+	return err
+}
+
+// detector returns what the drift service is told.
+func (c *config) detector() drift.Config {
+	d := drift.DefaultConfig()
+	d.ModelName, d.CacheDir, d.Every, d.EveryRows, d.Window, d.Retrain = c.Model.Name, c.path("references"), time.Duration(c.Drift.Every), c.Drift.EveryRows, c.Drift.Window, c.Drift.Retrain
+	return d
+}
+
+// schema returns what a reading holds: of the schema file, or C-MAPSS.
+func (c *config) schema() (turbofan.Schema, error) {
+	if c.Schema == "" {
+		return turbofan.CMAPSS(), nil
+	}
+	return dataset.LoadSchema(c.Schema)
 }
 
 // learner returns the model configuration that the file and flags describe.
@@ -205,7 +250,11 @@ func (c *config) url(role string) string {
 	if u := c.URLs[role]; u != "" {
 		return u
 	}
-	return "http://" + net.JoinHostPort(c.Host, strconv.Itoa(c.Ports[role]))
+	host := c.Host
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1" // listening everywhere is no address to call
+	}
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(c.Ports[role]))
 }
 
 func (c *config) path(parts ...string) string {
@@ -233,7 +282,7 @@ func (f *configFlags) addData(cmd *cobra.Command) {
 
 func (f *configFlags) addStore(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.file, "config", "", "YAML file with settings; flags override it")
+	fl.StringVar(&f.file, "config", "", "YAML file with settings; TURBOFAN_… variables override it, flags override both (default $TURBOFAN_CONFIG)")
 	fl.StringVar(&f.dataDir, "data-dir", "turbofan-data", "directory for the database, the registry and the models")
 	fl.StringVar(&f.tracking, "tracking-uri", "", "MLflow server to use as registry instead of the embedded one")
 }
@@ -248,13 +297,20 @@ func (f *configFlags) addServe(cmd *cobra.Command) {
 	fl.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON")
 }
 
-// resolve reads the file and lays the flags that were given over it.
+// resolve reads the file, then the environment, then the flags that were given: the later one wins.
 func (f *configFlags) resolve(cmd *cobra.Command) (config, error) {
 	c := defaultConfig()
-	if f.file != "" {
-		if err := c.read(f.file); err != nil {
+	file := f.file
+	if !cmd.Flags().Changed("config") {
+		file = os.Getenv("TURBOFAN_CONFIG")
+	}
+	if file != "" {
+		if err := c.readFile(file); err != nil {
 			return c, err
 		}
+	}
+	if err := c.readEnv(os.LookupEnv); err != nil {
+		return c, err
 	}
 	given := cmd.Flags().Changed
 	set := func(name string, to *string, v string) {
@@ -282,6 +338,9 @@ func (f *configFlags) resolve(cmd *cobra.Command) (config, error) {
 		n, err := strconv.Atoi(port)
 		if !ok || err != nil {
 			return c, usagef(cmd, "--port %s: write it as role=number, such as predict=3000", p)
+		}
+		if !slices.Contains(allRoles(), role) {
+			return c, usagef(cmd, "--port %s: %q is not one of %s", p, role, strings.Join(allRoles(), ", "))
 		}
 		c.Ports[role] = n
 	}

@@ -34,14 +34,6 @@ data/raw, then in ../shared/cmapss.`),
 	return cmd
 }
 
-// noArgs is cobra.NoArgs with the exit code of a usage error.
-func noArgs(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef(cmd, "%s does not know %q", cmd.CommandPath(), args[0])
-	}
-	return nil
-}
-
 // printJSON writes v, indented, as the only thing on stdout.
 func printJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)

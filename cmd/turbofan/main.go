@@ -19,6 +19,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -64,7 +65,11 @@ func newRootCommand() *cobra.Command {
 		Short: "Predictive maintenance that a plant can host itself",
 		Long: strings.TrimSpace(`
 turbofan learns from run-to-failure sensor data how long a machine will last, serves that answer,
-watches whether it is still right, and retrains and redeploys itself when it is not.`),
+watches whether it is still right, and retrains and redeploys itself when it is not.
+
+Results go to standard output; progress, logs and errors to standard error. The exit status is 0 when all
+went well, 1 when something failed, 2 when a flag, a setting or an input file breaks a rule, and 130 after
+Ctrl-C; serve and registry end with 0 after Ctrl-C or SIGTERM when every request under way was answered.`),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArgs,
@@ -72,7 +77,7 @@ watches whether it is still right, and retrains and redeploys itself when it is 
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return &usageError{err: err, hint: cmd.CommandPath() + " --help"}
+		return &usageError{err: flagError(cmd, err), hint: cmd.CommandPath() + " --help"}
 	})
 	root.AddCommand(newDemoCommand(), newServeCommand(), newTrainCommand(), newEvaluateCommand(), newPredictCommand(), newSimulateCommand(), newVersionCommand())
 	root.AddCommand(newRegistryCommand())

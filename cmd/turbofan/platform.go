@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,7 @@ import (
 type platform struct {
 	cfg       config
 	log       *slog.Logger
+	schema    turbofan.Schema
 	state     *sqlstore.State
 	closers   []func() error // in order of opening
 	registry  turbofan.Registry
@@ -57,8 +59,11 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 			err = errors.Join(err, p.close())
 		}
 	}()
-	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
-		return nil, fmt.Errorf("open data directory: %w", err)
+	if p.schema, err = cfg.schema(); err != nil {
+		return nil, err
+	}
+	if err := makeDataDir(cfg); err != nil {
+		return nil, err
 	}
 	if err := p.listen(); err != nil {
 		return nil, err
@@ -91,6 +96,13 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 		}
 	}
 	return p, nil
+}
+
+func makeDataDir(cfg config) error {
+	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+		return fmt.Errorf("the data directory %s cannot be made: %s; choose another with --data-dir", cfg.DataDir, pathReason(err))
+	}
+	return nil
 }
 
 // forward lets each role's /metrics show what the whole process measures, such as its store.
@@ -171,8 +183,8 @@ func registryHandler(h http.Handler, common *prometheus.Registry) http.Handler {
 
 // openRegistryFiles opens the embedded registry of a data directory.
 func openRegistryFiles(ctx context.Context, cfg config, log *slog.Logger) (*sqlstore.RegistryDB, *registry.Registry, error) {
-	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
-		return nil, nil, fmt.Errorf("open data directory: %w", err)
+	if err := makeDataDir(cfg); err != nil {
+		return nil, nil, err
 	}
 	db, err := sqlstore.OpenRegistry(ctx, cfg.path("registry.db"))
 	if err != nil {
@@ -187,7 +199,7 @@ func openRegistryFiles(ctx context.Context, cfg config, log *slog.Logger) (*sqls
 
 func (p *platform) api(role string, reg *prometheus.Registry, ready func(context.Context) error) (httpapi.Config, httpapi.Options) {
 	c := httpapi.DefaultConfig()
-	c.Role, c.Version = role, readBuildInfo().Version
+	c.Role, c.Version, c.Schema = role, readBuildInfo().Version, p.schema
 	c.MaxBodyBytes, c.MaxReadings, c.Timeout = p.cfg.Limits.MaxBodyBytes, p.cfg.Limits.MaxReadings, time.Duration(p.cfg.Limits.Timeout)
 	return c, httpapi.Options{Registry: reg, Logger: p.log.With("role", role), Ready: ready}
 }
@@ -216,6 +228,9 @@ func (p *platform) buildFeedback(reg *prometheus.Registry) (err error) {
 }
 
 func (p *platform) buildRetrain(reg *prometheus.Registry) (err error) {
+	if err := p.lockTraining(); err != nil {
+		return err
+	}
 	c := retrain.DefaultConfig()
 	c.ModelName, c.Experiment, c.WorkDir, c.Model, c.MinNewUnits = p.cfg.Model.Name, p.cfg.Model.Name, p.cfg.path("training"), p.cfg.learner(), p.cfg.Retrain.MinNewUnits
 	p.retrain, err = retrain.New(c, p.registry, p.tracking, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: p.state},
@@ -229,20 +244,49 @@ func (p *platform) buildRetrain(reg *prometheus.Registry) (err error) {
 	return err
 }
 
-// bootstrap asks for a first model where the registry has none, so that a bare `turbofan serve` ends up serving.
+// lockTraining keeps two processes from working on the same jobs in one data directory. The lock goes with the process,
+// however that ends.
+func (p *platform) lockTraining() error {
+	if err := os.MkdirAll(p.cfg.path("training"), 0o755); err != nil {
+		return fmt.Errorf("lock training: %w", err)
+	}
+	f, err := os.OpenFile(p.cfg.path("training", "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return fmt.Errorf("lock training: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return errors.Join(turbofan.Errorf(turbofan.EConflict, "another process trains in %s; choose another --data-dir, or leave the role retrain to it", p.cfg.DataDir), f.Close())
+	}
+	p.closers = append(p.closers, f.Close)
+	return nil
+}
+
+// bootstrap asks for a first model where the registry has none, so that a bare `turbofan serve` ends up serving. A
+// registry in another process may start after this one: it is asked until it answers.
 func (p *platform) bootstrap(ctx context.Context) error {
 	if !p.cfg.Retrain.Bootstrap {
 		return nil
 	}
-	_, err := p.registry.Version(ctx, p.cfg.Model.Name, "@"+turbofan.ChampionAlias)
-	if turbofan.ErrorCode(err) != turbofan.ENotFound {
-		return nil
+	wait := time.Second
+	for {
+		_, err := p.registry.Version(ctx, p.cfg.Model.Name, "@"+turbofan.ChampionAlias)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		if turbofan.ErrorCode(err) == turbofan.ENotFound {
+			break
+		}
+		p.log.Warn("ask the registry for a champion", "error", err, "again_in", wait)
+		if pause(ctx, wait) != nil {
+			return nil
+		}
+		wait = min(2*wait, 30*time.Second)
 	}
-	if _, err := locateData(p.cfg.Dataset.Dir); err != nil {
+	if err := p.cfg.findBaseline(); err != nil {
 		p.log.Warn("no model and no training data: /predict answers 503 until a model is registered", "error", err)
 		return nil
 	}
-	_, err = p.retrain.Submit(ctx, turbofan.RetrainRequest{Trigger: "bootstrap", Reason: "the registry has no champion yet"})
+	_, err := p.retrain.Submit(ctx, turbofan.RetrainRequest{Trigger: "bootstrap", Reason: "the registry has no champion yet"})
 	if err != nil && turbofan.ErrorCode(err) != turbofan.EConflict && ctx.Err() == nil {
 		p.log.Error("ask for a first model", "error", err)
 	}
@@ -250,8 +294,6 @@ func (p *platform) bootstrap(ctx context.Context) error {
 }
 
 func (p *platform) buildDrift(reg *prometheus.Registry) (err error) {
-	c := drift.DefaultConfig()
-	c.ModelName, c.CacheDir, c.Every, c.EveryRows, c.Window = p.cfg.Model.Name, p.cfg.path("references"), time.Duration(p.cfg.Drift.Every), p.cfg.Drift.EveryRows, p.cfg.Drift.Window
 	var job turbofan.RetrainingService
 	if p.cfg.Drift.Retrain {
 		job = httpapi.NewRetrainingClient(p.cfg.url(roleRetrain), nil)
@@ -259,7 +301,7 @@ func (p *platform) buildDrift(reg *prometheus.Registry) (err error) {
 			job = p.retrain
 		}
 	}
-	p.drift, err = drift.New(c, p.registry, drift.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state, Reports: p.state}, job, reg, p.log.With("role", roleDrift))
+	p.drift, err = drift.New(p.cfg.detector(), p.registry, drift.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state, Reports: p.state}, job, reg, p.log.With("role", roleDrift))
 	if err != nil {
 		return err
 	}
@@ -290,9 +332,14 @@ func (p *platform) serve(ctx context.Context) error {
 			return nil
 		})
 	}
+	defer context.AfterFunc(webCtx, func() {
+		p.log.Info("stopping: requests under way are answered, then everything is closed; a second signal ends at once")
+	})()
 	err := web.Wait()
 	stopLoops()
-	return errors.Join(err, background.Wait(), p.close())
+	err = errors.Join(err, background.Wait(), p.close())
+	p.log.Info("stopped")
+	return err
 }
 
 // close gives back what was opened, the newest first. It may be called twice.

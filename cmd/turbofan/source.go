@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"turbofan"
@@ -40,14 +41,73 @@ func baselineOf(dir string, subsets []string) (model.Data, error) {
 	return d, nil
 }
 
+// baselineCSV reads the units of other equipment that ran to failure. Where the file tells the end of no unit, each is
+// taken to have failed after its last reading, as in C-MAPSS; where it tells some, the others are left out.
+func baselineCSV(path string, schema turbofan.Schema) (model.Data, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return model.Data{}, turbofan.Invalid("dataset.csv", "cannot open %s: %s", path, pathReason(err))
+	}
+	defer f.Close()
+	set, err := dataset.ReadCSV(f, path, schema)
+	if err != nil {
+		return model.Data{}, err
+	}
+	known := func(h turbofan.History) bool { return h.FailedAtCycle > 0 }
+	if !slices.ContainsFunc(set.Units, known) {
+		set.RunToFailure()
+	}
+	d := model.Data{Schema: schema, Digest: filepath.Base(path) + ":" + set.Digest}
+	for _, u := range set.Units {
+		if known(u) {
+			d.Units, d.Origin = append(d.Units, u), append(d.Origin, schema.Name)
+		}
+	}
+	return d, nil
+}
+
+// baseline reads what every model of c learns from, whatever production adds, and says where it is. Equipment with a
+// schema and no file learns from production alone.
+func (c *config) baseline() (model.Data, string, error) {
+	if c.Schema == "" {
+		loc, err := locateData(c.Dataset.Dir)
+		if err != nil {
+			return model.Data{}, "", err
+		}
+		d, err := baselineOf(loc.Dir, c.Dataset.Subsets)
+		return d, strings.Join(c.Dataset.Subsets, ", ") + " from " + loc.Dir, err
+	}
+	schema, err := c.schema()
+	if err != nil || c.Dataset.CSV == "" {
+		return model.Data{Schema: schema}, "", err
+	}
+	d, err := baselineCSV(c.Dataset.CSV, schema)
+	return d, c.Dataset.CSV, err
+}
+
+// findBaseline says whether there is a baseline to train on, without reading it.
+func (c *config) findBaseline() error {
+	if c.Schema == "" {
+		_, err := locateData(c.Dataset.Dir)
+		return err
+	}
+	if c.Dataset.CSV == "" {
+		return turbofan.Errorf(turbofan.ENotFound, "dataset.csv names no file of units that ran to failure")
+	}
+	if _, err := os.Stat(c.Dataset.CSV); err != nil {
+		return turbofan.Invalid("dataset.csv", "cannot open %s: %s", c.Dataset.CSV, pathReason(err))
+	}
+	return nil
+}
+
 // lazyBaseline reads the baseline when a job asks for it: a platform starts without its training data.
 func lazyBaseline(c config) func(context.Context) (model.Data, error) {
 	return func(context.Context) (model.Data, error) {
-		loc, err := locateData(c.Dataset.Dir)
+		d, _, err := c.baseline()
 		if err != nil {
 			return model.Data{}, fmt.Errorf("find training data: %w", err)
 		}
-		return baselineOf(loc.Dir, c.Dataset.Subsets)
+		return d, nil
 	}
 }
 

@@ -72,6 +72,12 @@ turbofan train --model blend --subsets FD001,FD003 --promote`),
 			if cmd.Flags().Changed("folds") {
 				cfg.Model.Folds = folds
 			}
+			if err := cfg.validate(); err != nil {
+				return err
+			}
+			if _, err := os.Lstat(out); out != "" && err == nil {
+				return usagef(cmd, "--out %s exists already; name a new directory", out)
+			}
 			m, err := trainModel(cmd, cfg)
 			if err != nil {
 				return err
@@ -106,17 +112,16 @@ turbofan train --model blend --subsets FD001,FD003 --promote`),
 }
 
 func trainModel(cmd *cobra.Command, cfg config) (*model.Model, error) {
-	loc, err := locateData(cfg.Dataset.Dir)
+	data, from, err := cfg.baseline()
 	if err != nil {
 		return nil, err
 	}
-	data, err := baselineOf(loc.Dir, cfg.Dataset.Subsets)
-	if err != nil {
-		return nil, err
+	if len(data.Units) == 0 {
+		return nil, turbofan.Invalid("dataset.csv", "is missing: training needs a file of units that ran to failure")
 	}
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
-	bar.say("training %s on %s: %d units from %s", cfg.Model.Kind, strings.Join(cfg.Dataset.Subsets, ", "), len(data.Units), loc.Dir)
+	bar.say("training %s on %d units of %s", cfg.Model.Kind, len(data.Units), from)
 	stage := ""
 	return model.Train(cmd.Context(), cfg.learner(), data, func(now string, share float64) {
 		bar.update(share, now != stage, "%s", now)
