@@ -266,6 +266,8 @@ type configFlags struct {
 	file     string
 	dataDir  string
 	data     string
+	schema   string
+	csv      string
 	roles    []string
 	host     string
 	insecure bool
@@ -278,6 +280,8 @@ type configFlags struct {
 
 func (f *configFlags) addData(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.data, "data", "", "directory with the C-MAPSS files (default: $TURBOFAN_DATA, data/raw, ../shared/cmapss)")
+	cmd.Flags().StringVar(&f.schema, "schema", "", "YAML file that names the settings and sensors of other equipment; see docs/configuration.md")
+	cmd.Flags().StringVar(&f.csv, "csv", "", "CSV file with that equipment's units, in place of the C-MAPSS files")
 }
 
 func (f *configFlags) addStore(cmd *cobra.Command) {
@@ -320,6 +324,8 @@ func (f *configFlags) resolve(cmd *cobra.Command) (config, error) {
 	}
 	set("data-dir", &c.DataDir, f.dataDir)
 	set("data", &c.Dataset.Dir, f.data)
+	set("schema", &c.Schema, f.schema)
+	set("csv", &c.Dataset.CSV, f.csv)
 	set("host", &c.Host, f.host)
 	set("tracking-uri", &c.TrackingURI, f.tracking)
 	set("model", &c.Model.Kind, f.kind)

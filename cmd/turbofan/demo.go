@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -82,18 +83,14 @@ turbofan demo --keep   # then: turbofan serve --data-dir turbofan-data/demo`),
 }
 
 func (o *demoOptions) check(cmd *cobra.Command) error {
-	if len(o.subsets) < 2 {
-		return usagef(cmd, "--subsets must name at least two subsets: one to train on and one that differs")
+	if err := checkSubsets(cmd, o.subsets, 2); err != nil {
+		return err
 	}
-	seen := map[string]bool{}
-	for _, s := range o.subsets {
-		if seen[s] {
-			return usagef(cmd, "--subsets names %s twice", s)
-		}
-		seen[s] = true
+	if err := checkScenario(cmd, o.scenario); err != nil {
+		return err
 	}
-	if o.scenario != string(simulate.Gradual) && o.scenario != string(simulate.Sudden) {
-		return usagef(cmd, "--scenario must be gradual or sudden, not %q", o.scenario)
+	if !slices.Contains(model.Kinds(), o.kind) {
+		return usagef(cmd, "--model must be one of %s, not %q", strings.Join(model.Kinds(), ", "), o.kind)
 	}
 	if o.pace < 0 {
 		return usagef(cmd, "--pace must be at least 0, not %s", o.pace)
@@ -153,7 +150,7 @@ func runDemo(ctx context.Context, o demoOptions, stdout, stderr io.Writer) (err 
 	d := &demo{o: o, out: stdout, err: stderr, bar: newProgress(stderr), began: time.Now()}
 	reportDir := filepath.Join(o.dataDir, "report")
 	if err := os.MkdirAll(reportDir, 0o755); err != nil {
-		return fmt.Errorf("make report directory: %w", err)
+		return fmt.Errorf("the report directory %s cannot be made: %s; choose another with --data-dir", reportDir, pathReason(err))
 	}
 	closeLog, err := d.openLog(reportDir)
 	if err != nil {
@@ -248,7 +245,7 @@ func (d *demo) prepare(ctx context.Context) error {
 func (d *demo) startPlatform(ctx context.Context, state string) (func() error, error) {
 	cfg := defaultConfig()
 	cfg.DataDir, cfg.Dataset = state, datasetConfig{Dir: d.loc.Dir, Subsets: d.o.subsets[:1]}
-	cfg.Model.Kind, cfg.Model.RandomState, cfg.Model.Folds = d.o.kind, d.o.seed, 3
+	cfg.Model.Kind, cfg.Model.RandomState, cfg.Model.Folds, cfg.Model.MaxRows = d.o.kind, d.o.seed, 3, 30_000
 	cfg.Refresh = durationConfig(500 * time.Millisecond)
 	cfg.Drift.EveryRows, cfg.Drift.Every = 500, 0
 	for role := range cfg.Ports {

@@ -46,11 +46,17 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 			if err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("subsets") || cfg.Schema == "" {
+				cfg.Dataset.Subsets = subsets
+			}
 			if perSubset != "" {
 				cfg.Model.Kind = perSubset
-				if err := cfg.validate(); err != nil {
-					return err
-				}
+			}
+			if err := cfg.validate(); err != nil {
+				return err
+			}
+			if cfg.Schema != "" {
+				return evaluateCSV(cmd, cfg, ref, perSubset, asJSON)
 			}
 			loc, err := locateData(cfg.Dataset.Dir)
 			if err != nil {
@@ -84,6 +90,41 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 	return cmd
 }
 
+// evaluateCSV judges a model of other equipment by the units of cfg.Dataset.CSV.
+func evaluateCSV(cmd *cobra.Command, cfg config, ref, train string, asJSON bool) error {
+	if train != "" {
+		return usagef(cmd, "--train works on C-MAPSS subsets; `turbofan train` cross-validates on a CSV file")
+	}
+	if cfg.Dataset.CSV == "" {
+		return turbofan.Invalid("dataset.csv", "is missing: name the file of units to evaluate on")
+	}
+	schema, err := cfg.schema()
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(cfg.Dataset.CSV)
+	if err != nil {
+		return turbofan.Invalid("dataset.csv", "cannot open %s: %s", cfg.Dataset.CSV, pathReason(err))
+	}
+	defer f.Close()
+	set, err := dataset.ReadCSV(f, cfg.Dataset.CSV, schema)
+	if err != nil {
+		return err
+	}
+	if !set.HasTruth() {
+		return turbofan.Invalid(cfg.Dataset.CSV, "does not tell when each unit failed: a column failed_at_cycle or rul must, for every unit")
+	}
+	m, err := openModel(cmd, cfg, ref, mustString(cmd, "model-dir"))
+	if err != nil {
+		return err
+	}
+	measured, err := m.Evaluate(filepath.Base(cfg.Dataset.CSV), set.Units)
+	if err != nil {
+		return err
+	}
+	return printMetrics(cmd.OutOrStdout(), []model.Metrics{measured}, asJSON)
+}
+
 func mustString(cmd *cobra.Command, name string) string {
 	return cmd.Flags().Lookup(name).Value.String()
 }
@@ -93,11 +134,14 @@ func openModel(cmd *cobra.Command, cfg config, ref, dir string) (*model.Model, e
 	if dir != "" {
 		m, err := model.Open(dir)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil, turbofan.Invalid("--model-dir", "%s is not a model: %s", dir, err.Error())
+			return nil, turbofan.Invalid("--model-dir", "%s is not a model: it has no model.json", dir)
 		}
 		return m, err
 	}
 	ctx := cmd.Context()
+	if _, err := os.Stat(cfg.path("registry.db")); cfg.TrackingURI == "" && errors.Is(err, os.ErrNotExist) {
+		return nil, noVersion(cfg.Model.Name, ref) // looking for a model makes no data directory
+	}
 	reg, _, closeRegistry, err := registryOf(ctx, cfg, cmd)
 	if err != nil {
 		return nil, err
@@ -109,7 +153,7 @@ func openModel(cmd *cobra.Command, cfg config, ref, dir string) (*model.Model, e
 func fetchModel(ctx context.Context, reg turbofan.Registry, name, ref string) (*model.Model, error) {
 	v, err := reg.Version(ctx, name, ref)
 	if turbofan.ErrorCode(err) == turbofan.ENotFound {
-		return nil, turbofan.Errorf(turbofan.ENotFound, "there is no version %s of model %q; train one with `turbofan train`, or name a directory with --model-dir", ref, name)
+		return nil, noVersion(name, ref)
 	}
 	if err != nil {
 		return nil, err
@@ -124,6 +168,10 @@ func fetchModel(ctx context.Context, reg turbofan.Registry, name, ref string) (*
 		return nil, err
 	}
 	return model.Open(dir)
+}
+
+func noVersion(name, ref string) error {
+	return turbofan.Errorf(turbofan.ENotFound, "there is no version %s of model %q; train one with `turbofan train`, or name a directory with --model-dir", ref, name)
 }
 
 // evaluateSubset judges fixed, or a model trained for the subset where fixed is nil. Without a truth file the

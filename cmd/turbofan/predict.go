@@ -45,6 +45,14 @@ turbofan predict --all --format csv fleet.csv > predictions.csv`),
 			if format != "table" && format != "csv" && format != "json" {
 				return usagef(cmd, "--format must be table, csv or json, not %q", format)
 			}
+			if info, err := os.Stat(args[0]); args[0] != "-" {
+				if err != nil {
+					return turbofan.Invalid("FILE", "cannot open %s: %s", args[0], pathReason(err))
+				}
+				if info.IsDir() {
+					return turbofan.Invalid("FILE", "%s is a directory", args[0])
+				}
+			}
 			m, err := openModel(cmd, cfg, ref, mustString(cmd, "model-dir"))
 			if err != nil {
 				return err
@@ -75,7 +83,7 @@ func readFleet(stdin io.Reader, path string, schema turbofan.Schema) ([]turbofan
 	if path != "-" {
 		f, err := os.Open(path)
 		if err != nil {
-			return nil, turbofan.Invalid("FILE", "%s", err.Error())
+			return nil, turbofan.Invalid("FILE", "cannot open %s: %s", path, pathReason(err))
 		}
 		defer f.Close()
 		in = f

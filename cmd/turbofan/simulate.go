@@ -82,11 +82,8 @@ func (o *simulateOptions) run(cmd *cobra.Command) error {
 			return usagef(cmd, "--rate: %v", err)
 		}
 	}
-	if o.workers < 1 || o.workers > 256 {
-		return usagef(cmd, "--workers must be from 1 to 256, not %d", o.workers)
-	}
-	if o.ticks < 0 {
-		return usagef(cmd, "--ticks must be at least 0, not %d", o.ticks)
+	if err := o.check(cmd); err != nil {
+		return err
 	}
 	plan, err := o.plan()
 	if err != nil {
@@ -100,6 +97,49 @@ func (o *simulateOptions) run(cmd *cobra.Command) error {
 	defer bar.done()
 	bar.say("streaming %d readings over %d ticks to %s, from tick %d", plan.Readings, plan.Ticks, o.predictURL, from)
 	return o.stream(cmd, plan, from, rate, bar)
+}
+
+func (o *simulateOptions) check(cmd *cobra.Command) error {
+	if err := checkSubsets(cmd, o.subsets, 1); err != nil {
+		return err
+	}
+	if err := errors.Join(checkURL("--predict-url", o.predictURL), checkURL("--feedback-url", o.feedbackURL)); err != nil {
+		return err
+	}
+	for _, rule := range []struct {
+		name       string
+		n, low, up int
+	}{{"workers", o.workers, 1, 256}, {"fleet", o.fleet, 1, 100_000}, {"sample", o.sample, 1, turbofan.MaxCycle}, {"feedback-delay", o.delay, 0, turbofan.MaxCycle}, {"ticks", o.ticks, 0, turbofan.MaxCycle}} {
+		if rule.n < rule.low || rule.n > rule.up {
+			return usagef(cmd, "--%s must be from %d to %d, not %d", rule.name, rule.low, rule.up, rule.n)
+		}
+	}
+	if !(o.missing >= 0 && o.missing <= 1) {
+		return usagef(cmd, "--missing-feedback must be from 0 to 1, not %g", o.missing)
+	}
+	return checkScenario(cmd, o.scenario)
+}
+
+// checkSubsets refuses fewer subsets than least and one that is named twice.
+func checkSubsets(cmd *cobra.Command, subsets []string, least int) error {
+	if len(subsets) < least {
+		return usagef(cmd, "--subsets must name at least %d, such as %s", least, strings.Join(dataset.Subsets()[:least], ","))
+	}
+	seen := map[string]bool{}
+	for _, s := range subsets {
+		if seen[s] {
+			return usagef(cmd, "--subsets names %s twice", s)
+		}
+		seen[s] = true
+	}
+	return nil
+}
+
+func checkScenario(cmd *cobra.Command, name string) error {
+	if name != string(simulate.Gradual) && name != string(simulate.Sudden) {
+		return usagef(cmd, "--scenario must be gradual or sudden, not %q", name)
+	}
+	return nil
 }
 
 func (o *simulateOptions) plan() (*simulate.Plan, error) {
