@@ -11,8 +11,10 @@ const (
 	keepPrediction   = ` ON CONFLICT (id) DO NOTHING`
 	predictionValues = 15
 
+	// What follows reads the rows of this commit only. The inner ORDER BY and LIMIT keep SQLite from walking a whole
+	// index in the order that the outer statement would like: that made each commit as slow as the table is long.
 	updateUnits = `INSERT INTO units (unit_id, first_cycle, last_cycle, readings, last_seq, last_seen)
-		SELECT unit_id, MIN(cycle), MAX(cycle), COUNT(*), MAX(seq), MAX(received_at) FROM readings WHERE seq > ? GROUP BY unit_id
+		SELECT unit_id, MIN(cycle), MAX(cycle), COUNT(*), MAX(seq), MAX(received_at) FROM (SELECT seq, unit_id, cycle, received_at FROM readings WHERE seq > ? ORDER BY seq LIMIT 1000000) fresh GROUP BY unit_id
 		ON CONFLICT (unit_id) DO UPDATE SET
 			first_cycle = CASE WHEN excluded.first_cycle < units.first_cycle THEN excluded.first_cycle ELSE units.first_cycle END,
 			last_cycle = CASE WHEN excluded.last_cycle > units.last_cycle THEN excluded.last_cycle ELSE units.last_cycle END,
@@ -22,12 +24,12 @@ const (
 
 	// Predictions that come after the outcome which tells their truth.
 	lateFailures = `INSERT INTO truths (prediction_seq, model_version, actual_rul)
-		SELECT p.seq, p.model_version, u.failed_at_cycle - p.cycle FROM predictions p JOIN units u ON u.unit_id = p.unit_id
-		WHERE p.seq > ? AND u.failed_at_cycle >= p.cycle
+		SELECT p.seq, p.model_version, u.failed_at_cycle - p.cycle FROM (SELECT seq, unit_id, cycle, model_version FROM predictions WHERE seq > ? ORDER BY seq LIMIT 1000000) p
+		JOIN units u ON u.unit_id = p.unit_id WHERE u.failed_at_cycle >= p.cycle
 		ON CONFLICT (prediction_seq) DO NOTHING`
 	lateActuals = `INSERT INTO truths (prediction_seq, model_version, actual_rul)
-		SELECT p.seq, p.model_version, o.actual_rul FROM predictions p JOIN outcomes o ON o.unit_id = p.unit_id AND o.cycle = p.cycle
-		WHERE p.seq > ? AND o.actual_rul IS NOT NULL ORDER BY o.seq DESC
+		SELECT p.seq, p.model_version, o.actual_rul FROM (SELECT seq, unit_id, cycle, model_version FROM predictions WHERE seq > ? ORDER BY seq LIMIT 1000000) p
+		JOIN outcomes o ON o.unit_id = p.unit_id AND o.cycle = p.cycle WHERE o.actual_rul IS NOT NULL ORDER BY o.seq DESC
 		ON CONFLICT (prediction_seq) DO NOTHING`
 )
 
