@@ -53,19 +53,19 @@ func shapley(e *tree.Ensemble, row []float32) (base float64, phi []float64) {
 }
 
 func TestSHAPEqualsShapleyOverAllCoalitions(t *testing.T) {
-	x, y := friedman(400, 0.15, 8)
+	x, y := friedman(200, 0.15, 8)
 	w := make([]float64, len(y))
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range w {
 		w[i] = 0.1 + r.Float64()
 	}
-	for name, fit := range fitters(9) {
+	for name, fit := range fitters(6) {
 		e, err := fit(x, y, w, 2)
 		if err != nil {
 			t.Fatal(name, err)
 		}
 		phi := make([]float64, x.Cols)
-		for i := 0; i < 40; i += 4 {
+		for i := 0; i < 40; i += 8 {
 			base, err := e.SHAP(x.Row(i), phi)
 			if err != nil {
 				t.Fatal(err)
@@ -84,8 +84,8 @@ func TestSHAPEqualsShapleyOverAllCoalitions(t *testing.T) {
 }
 
 func TestSHAPSumsToThePrediction(t *testing.T) {
-	x, y := friedman(4000, 0.1, 9)
-	for name, fit := range fitters(60) {
+	x, y := friedman(1500, 0.1, 9)
+	for name, fit := range fitters(20) {
 		e, err := fit(x, y, nil, 2)
 		if err != nil {
 			t.Fatal(name, err)
