@@ -129,6 +129,8 @@ type watcher struct {
 	active      bool
 	lastReport  turbofan.DriftReport // that judged
 	drifting    bool
+	alarm       string // the reason of the last alarm told
+	refused     bool   // the last job told had too little data
 	serving     string
 	seenJobs    map[string]turbofan.JobStatus
 	seenReports map[string]bool
@@ -197,7 +199,8 @@ func (w *watcher) poll(ctx context.Context, tick int) error {
 		}
 		w.seenReports[r.ID] = true
 		if r.Verdict == turbofan.Drifted && !w.drifting {
-			w.event(tick, "drift", r.Because)
+			w.alarm = r.Because
+			w.event(tick, "drift", "drift: "+r.Because)
 		}
 		if r.Verdict != turbofan.InsufficientData {
 			w.drifting, w.lastReport = r.Verdict == turbofan.Drifted, r
@@ -215,25 +218,44 @@ func (w *watcher) pollJobs(ctx context.Context, tick int) error {
 	w.active = false
 	w.d.rec.jobs = jobs
 	for _, j := range slices.Backward(jobs) {
-		w.active = w.active || j.Status == turbofan.JobInProgress || j.Status == turbofan.JobPending
+		w.active = w.active || j.Status.Active()
 		if w.seenJobs[j.ID] == j.Status || j.Trigger == "bootstrap" {
 			continue
 		}
-		w.seenJobs[j.ID] = j.Status
-		switch j.Status {
-		case turbofan.JobInProgress:
-			w.event(tick, "retrain", fmt.Sprintf("retraining starts because %s", j.Reason))
-		case turbofan.JobSuccess:
-			what := "refused by the gate"
-			if j.Result.Promoted {
-				what = "promoted"
-			}
-			w.event(tick, what, fmt.Sprintf("version %s %s after %.1f s: %s", j.Result.ModelVersion, what, j.Result.Seconds, j.Result.Because))
-		case turbofan.JobRefused, turbofan.JobFailure:
-			w.event(tick, string(j.Status), fmt.Sprintf("retraining %s: %s", j.Status, j.Error))
+		if j.Status == turbofan.JobInProgress && j.Progress == 0 {
+			continue // it still asks whether there is enough data
 		}
+		w.seenJobs[j.ID] = j.Status
+		w.tell(tick, j)
 	}
 	return nil
+}
+
+// tell writes down what became of a job. The detector asks again and again while data is too little: only the first
+// refusal of a series is told.
+func (w *watcher) tell(tick int, j turbofan.Job) {
+	refused := w.refused
+	w.refused = j.Status == turbofan.JobRefused
+	switch j.Status {
+	case turbofan.JobInProgress:
+		text := "retraining starts because " + j.Reason
+		if j.Reason == w.alarm {
+			text = "retraining starts"
+		}
+		w.event(tick, "retrain", text)
+	case turbofan.JobSuccess:
+		what := "refused by the gate"
+		if j.Result.Promoted {
+			what = "promoted"
+		}
+		w.event(tick, what, fmt.Sprintf("version %s %s after %.1f s: %s", j.Result.ModelVersion, what, j.Result.Seconds, j.Result.Because))
+	case turbofan.JobFailure:
+		w.event(tick, string(j.Status), "retraining failed: "+j.Error)
+	case turbofan.JobRefused:
+		if !refused {
+			w.event(tick, string(j.Status), "no retraining yet: "+j.Error)
+		}
+	}
 }
 
 func (w *watcher) event(tick int, kind, text string) {
@@ -248,15 +270,15 @@ func (w *watcher) show(tick int, headline bool) {
 	r.mu.Unlock()
 	state := ""
 	if w.active {
-		state = ", retraining"
+		state = " (retraining)"
 	}
 	q := w.d.quarters[w.quarter]
 	psi := "PSI not judged yet"
 	if w.lastReport.Verdict == turbofan.Drifted || w.lastReport.Verdict == turbofan.NoDrift {
 		psi = fmt.Sprintf("PSI %.2f of %.2f", w.lastReport.Score, w.lastReport.Threshold)
 	}
-	w.d.bar.update(float64(tick)/float64(w.d.plan.Ticks), headline, "%s %s  %.0f readings/s  RMSE %.1f  %s  version %s%s",
-		q.Name, q.Subset, float64(requests)/time.Since(w.began).Seconds(), rmse, psi, w.serving, state)
+	w.d.bar.update(float64(tick)/float64(w.d.plan.Ticks), headline, "%s %s  RMSE %.1f  %s  version %s%s  %.0f readings/s",
+		q.Name, q.Subset, rmse, psi, w.serving, state, float64(requests)/time.Since(w.began).Seconds())
 }
 
 // settle waits for a retraining that still runs, so that the summary tells all.

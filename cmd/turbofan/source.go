@@ -124,13 +124,9 @@ func acquireData(ctx context.Context, explicit, dataDir string, subsets []string
 	}
 	bar.say("no data here: downloading NASA's C-MAPSS")
 	raw := filepath.Join("data", "raw")
-	err = dataset.Fetch(ctx, raw, nil, func(p dataset.Progress) {
-		if p.Note != "" {
-			bar.say("  %s", p.Note)
-		} else if p.Total > 0 {
-			bar.update(float64(p.Done)/float64(p.Total), false, "%s from %s", p.Stage, p.Source)
-		}
-	})
+	show, finish := downloadProgress(bar.w)
+	err = dataset.Fetch(ctx, raw, nil, show)
+	finish()
 	if err == nil {
 		return dataset.Locate(raw, "")
 	}
