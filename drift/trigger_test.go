@@ -112,8 +112,8 @@ func TestNewChampionSettlesFirst(t *testing.T) {
 		expect(t, r, "", "without a new champion") // promoted, but the alias still says version 1
 		r.serve(t, pumpReference(t))
 		time.Sleep(time.Second)
-		expect(t, r, "", "version 2 is new, the next after 1000 more readings")
-		r.send(t, pumps.read(world{load: 1, shift: 2}, 1000))
+		expect(t, r, "", "version 2 is new, the next after 2000 more readings")
+		r.send(t, pumps.read(world{load: 1, shift: 2}, 2000))
 		expect(t, r, "job-2", "")
 		f.end(turbofan.JobCancelled, nil, "")
 		r.serve(t, pumpReference(t)) // somebody chose another version by hand
