@@ -132,7 +132,7 @@ func TestBadRows(t *testing.T) {
 
 func TestFewRowsAndExtremeValues(t *testing.T) {
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
-	x := tree.Matrix{Data: []float32{inf, -inf, nan, 0, math.MaxFloat32, -0.0}, Rows: 6, Cols: 1}
+	x := tree.Matrix{Data: []float32{inf, -inf, nan, 0, math.MaxFloat32, float32(math.Copysign(0, -1))}, Rows: 6, Cols: 1}
 	y := []float64{1e30, -1e30, 0, 1, 2, 3}
 	for name, fit := range fitters(6) {
 		if name == "monotone" {
