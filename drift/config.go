@@ -34,7 +34,7 @@ type Config struct {
 	MinRows, MinUnits int
 
 	// Threshold is the PSI, beyond what as many rows of as many units show by chance, above which a sensor counts as
-	// drifted. Chance adds about 0.05 for a thousand rows of fifty units, 0.1 for twenty.
+	// drifted. Chance adds 0.03 to 0.05 for a thousand rows of fifty engines of C-MAPSS, more for fewer.
 	Threshold float64
 	// Rank is how many sensors must drift: the Rank-th largest PSI decides. One broken sensor is no drift.
 	Rank int
