@@ -48,9 +48,9 @@ type RetrainResult struct {
 	// Champion is the version that the challenger was judged beside; "" when there was none.
 	Champion string `json:"champion_version,omitempty"`
 	// NewUnits is how many units with a known end the champion had not learned from.
-	NewUnits int `json:"new_units"`
-	RunID        string `json:"run_id"`
-	Promoted     bool   `json:"promoted"`
+	NewUnits int    `json:"new_units"`
+	RunID    string `json:"run_id"`
+	Promoted bool   `json:"promoted"`
 	// Because is the gate's reason.
 	Because string `json:"because"`
 	// TrainUnits counts training units by origin, such as "baseline" and "production".
