@@ -125,7 +125,6 @@ type watcher struct {
 	began       time.Time
 	lastTick    time.Time
 	polled      time.Time
-	sinceChange int
 	active      bool
 	lastReport  turbofan.DriftReport // that judged
 	drifting    bool
