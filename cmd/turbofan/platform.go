@@ -140,7 +140,7 @@ func (p *platform) listen() error {
 func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry) error {
 	uri := p.cfg.TrackingURI
 	if p.has(roleRegistry) {
-		own, err := p.openEmbedded(ctx)
+		own, err := p.openEmbedded(ctx, common)
 		if err != nil {
 			return err
 		}
@@ -161,8 +161,8 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 	return nil
 }
 
-func (p *platform) openEmbedded(ctx context.Context) (*registry.Registry, error) {
-	db, own, err := openRegistryFiles(ctx, p.cfg, p.log)
+func (p *platform) openEmbedded(ctx context.Context, reg prometheus.Registerer) (*registry.Registry, error) {
+	db, own, err := openRegistryFiles(ctx, p.cfg, p.log, reg)
 	if err != nil {
 		return nil, err
 	}
@@ -181,8 +181,8 @@ func registryHandler(h http.Handler, common *prometheus.Registry) http.Handler {
 	return mux
 }
 
-// openRegistryFiles opens the embedded registry of a data directory.
-func openRegistryFiles(ctx context.Context, cfg config, log *slog.Logger) (*sqlstore.RegistryDB, *registry.Registry, error) {
+// openRegistryFiles opens the embedded registry of a data directory. reg takes its metrics; nil keeps none.
+func openRegistryFiles(ctx context.Context, cfg config, log *slog.Logger, reg prometheus.Registerer) (*sqlstore.RegistryDB, *registry.Registry, error) {
 	if err := makeDataDir(cfg); err != nil {
 		return nil, nil, err
 	}
@@ -190,7 +190,7 @@ func openRegistryFiles(ctx context.Context, cfg config, log *slog.Logger) (*sqls
 	if err != nil {
 		return nil, nil, err
 	}
-	own, err := registry.Open(ctx, registry.Config{ArtifactRoot: cfg.path("artifacts"), Logger: log}, db)
+	own, err := registry.Open(ctx, registry.Config{ArtifactRoot: cfg.path("artifacts"), Logger: log, Registerer: reg}, db)
 	if err != nil {
 		return nil, nil, errors.Join(err, db.Close())
 	}

@@ -29,7 +29,7 @@ func registryOf(ctx context.Context, cfg config, cmd *cobra.Command) (turbofan.R
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	db, own, err := openRegistryFiles(ctx, cfg, log)
+	db, own, err := openRegistryFiles(ctx, cfg, log, nil)
 	if err != nil {
 		return nil, nil, nil, err
 	}
