@@ -299,6 +299,10 @@ func newMetrics(reg prometheus.Registerer) (metrics, error) {
 		seconds:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "turbofan_retraining_seconds", Help: "Time from the start to the end of a retraining job.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
 		champion:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "turbofan_gate_rmse", Help: "RMSE at the last gate, in cycles, of champion and challenger by group of units."}, []string{"model", "group"}),
 	}
+	// From the start, so that the first failure is an increase.
+	for _, status := range []turbofan.JobStatus{turbofan.JobSuccess, turbofan.JobFailure, turbofan.JobRefused, turbofan.JobCancelled} {
+		m.jobs.WithLabelValues(string(status))
+	}
 	if reg == nil {
 		return m, nil
 	}
