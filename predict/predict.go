@@ -21,8 +21,8 @@ func (s *Service) Predict(ctx context.Context, req turbofan.PredictRequest) ([]t
 	if len(req.Readings) == 0 {
 		return nil, turbofan.Invalid("readings", "must hold at least one reading")
 	}
-	s.swapMu.RLock()
-	defer s.swapMu.RUnlock()
+	defer s.gate.enter().RUnlock()
+	next := s.candidate.Load() // before the model: a request that sees no candidate sees what became of it
 	m, err := s.current()
 	if err != nil {
 		return nil, err
@@ -37,7 +37,7 @@ func (s *Service) Predict(ctx context.Context, req turbofan.PredictRequest) ([]t
 		return s.predictStateless(ctx, m, req)
 	}
 	var one call
-	return s.predictStored(ctx, one.of(req.Readings), m, req)
+	return s.predictStored(ctx, one.of(req.Readings), m, next, req)
 }
 
 // named lets an error about "reading" say which one of a batch it means. Names are made for errors alone: a batch of ten
@@ -101,7 +101,7 @@ func (s *Service) unlock(c *call) {
 	}
 }
 
-func (s *Service) predictStored(ctx context.Context, c *call, m *served, req turbofan.PredictRequest) (_ []turbofan.Prediction, err error) {
+func (s *Service) predictStored(ctx context.Context, c *call, m, next *served, req turbofan.PredictRequest) (_ []turbofan.Prediction, err error) {
 	now := time.Now().UTC()
 	s.lock(c, req.Readings, now)
 	defer s.unlock(c)
@@ -109,7 +109,7 @@ func (s *Service) predictStored(ctx context.Context, c *call, m *served, req tur
 		return nil, err
 	}
 	var before *condition.Commissioner
-	if s.foreign(m, req.Readings) {
+	if s.foreign(m, next, req.Readings) {
 		// What is learned and what is stored must keep one order, or a restart would learn something else.
 		s.learnMu.Lock()
 		defer s.learnMu.Unlock()
@@ -132,10 +132,10 @@ func (s *Service) predictStored(ctx context.Context, c *call, m *served, req tur
 		// Nothing of this batch is kept: its units start again from what the store has, and so do all others where it
 		// had taught the conditions.
 		for _, u := range c.units {
-			u.served = nil
+			u.served, u.warm = nil, nil
 		}
 		if before != nil {
-			s.served.Store(&served{model: m.model, version: m.version, since: m.since, comm: before})
+			s.served.Store(&served{model: m.model, version: m.version, since: m.since, horizon: m.horizon, comm: before})
 		}
 		return nil, err
 	}
@@ -177,6 +177,7 @@ func (s *Service) move(ctx context.Context, c *call, m *served, req turbofan.Pre
 		out[i].UnitID = u.id
 		u.last = out[i]
 		u.keep(r)
+		u.step(r)
 		records = append(records, turbofan.PredictionRecord{Reading: *r, Prediction: out[i]})
 	}
 	if len(records) == 0 {
@@ -191,16 +192,16 @@ func (s *Service) move(ctx context.Context, c *call, m *served, req turbofan.Pre
 	return out, nil
 }
 
-// foreign reports whether a reading teaches m something of a condition that it does not know, and tells a model that is
-// about to serve where a reading may be foreign to that one.
-func (s *Service) foreign(m *served, readings []turbofan.Reading) bool {
-	next := s.candidate.Load()
+// foreign reports whether a reading teaches m, or next, which is about to serve, something of a condition that it does
+// not know. next then has to catch up with the store before it serves.
+func (s *Service) foreign(m, next *served, readings []turbofan.Reading) bool {
 	found := false
 	for i := range readings {
 		r := &readings[i]
 		found = found || m.foreign(r, s.cfg.Shared)
-		if next != nil && next.foreign(r, true) {
+		if next != nil && next.foreign(r, false) {
 			next.behind.Store(true)
+			found = true
 		}
 	}
 	return found
@@ -265,7 +266,7 @@ func (s *Service) answer(m *served, st *feature.State, row []float32, r *turbofa
 	}
 	*p = turbofan.Prediction{
 		ID: s.ids.id(), UnitID: r.UnitID, Cycle: r.Cycle, RUL: a.RUL, Lower: a.Lower, Upper: a.Upper,
-		FailureProbability: a.FailureProbability, FailureHorizon: m.horizon(), Health: a.Health,
+		FailureProbability: a.FailureProbability, FailureHorizon: m.horizon, Health: a.Health,
 		ModelName: m.version.Name, ModelVersion: m.version.Version, Condition: cond, At: now,
 	}
 	p.Warnings = warnings(r, late, status)

@@ -73,9 +73,9 @@ func TestWarnings(t *testing.T) {
 }
 
 func TestRestartAndEvictionChangeNothing(t *testing.T) {
-	units := fleet(150, 7, 0)
+	units := fleet(90, 7, 0)
 	for u := range units {
-		units[u].Readings = units[u].Readings[:24]
+		units[u].Readings = units[u].Readings[:12]
 	}
 	want := expect(t, open(t, artifacts.a), units)
 	for name, restart := range map[string]bool{"restart": true, "eviction": false} {
@@ -96,7 +96,7 @@ func TestRestartAndEvictionChangeNothing(t *testing.T) {
 				}
 			}
 			got.equal(t, want)
-			if v := must[turbofan.Serving](t)(s.Serving(t.Context())); !restart && v.Units > 128 {
+			if v := must[turbofan.Serving](t)(s.Serving(t.Context())); !restart && v.Units > 64 {
 				t.Errorf("%d units live where 64 are allowed", v.Units)
 			}
 		})
@@ -335,9 +335,9 @@ func TestSharedStore(t *testing.T) {
 
 // Whatever overlaps, each unit's answers are those of its readings in order.
 func TestConcurrentRequests(t *testing.T) {
-	units := fleet(40, 7, 0)
+	units := fleet(20, 7, 0)
 	for u := range units {
-		units[u].Readings = units[u].Readings[:60]
+		units[u].Readings = units[u].Readings[:30]
 	}
 	want := expect(t, open(t, artifacts.a), units)
 	w := newWorld(t, artifacts.a)
@@ -345,10 +345,10 @@ func TestConcurrentRequests(t *testing.T) {
 	var mu sync.Mutex
 	got := answers{}
 	var wg sync.WaitGroup
-	for g := range 8 {
+	for g := range 6 {
 		wg.Go(func() { // every goroutine sends every unit: all but the first sender of a cycle get a repeat or a conflict
 			rng := rand.New(rand.NewPCG(uint64(g), 3))
-			for c := range 60 {
+			for c := range 30 {
 				order := rng.Perm(len(units))
 				for part := range slices.Chunk(order, 1+rng.IntN(12)) {
 					var rs []turbofan.Reading

@@ -191,30 +191,28 @@ func (s *Service) fallBack(ctx context.Context, cause error) error {
 	return cause
 }
 
-// install primes the new model's operating conditions from the young readings in the store and swaps. Where the fleet
-// flies in conditions that the new model never saw, the last step runs with predictions held back for the few
-// milliseconds it takes, so that no reading is left out or counted twice; else they wait for nothing.
-func (s *Service) install(ctx context.Context, next *served) error {
+// install primes the new model's operating conditions from the young readings in the store, rebuilds the states of live
+// units beside those that answer, and swaps. Readings in conditions that the new model does not know are held back for
+// the last step alone, so that none is left out or learned twice; all others wait for nothing.
+func (s *Service) install(ctx context.Context, next *served) (err error) {
+	defer func() { next.refused.Store(err != nil) }()
+	next.horizon = next.model.Config().Horizon
 	next.comm = condition.NewCommissioner(next.model.Spec().Normalizer)
 	s.candidate.Store(next)
 	defer s.candidate.Store(nil)
-	s.barrier()
+	s.gate.synchronize()
 	foreign, err := s.prime(ctx, next)
 	if err != nil {
 		return err
 	}
-	s.swapMu.Lock()
-	defer s.swapMu.Unlock()
-	if foreign || next.behind.Load() {
-		if _, err := s.prime(ctx, next); err != nil {
-			return err
-		}
+	old := s.served.Load()
+	if old != nil && s.cfg.Prewarm > 0 && !s.cfg.Shared {
+		s.warmUp(ctx, next)
 	}
-	old := s.served.Swap(next)
+	if err := s.swap(ctx, next, foreign); err != nil {
+		return err
+	}
 	if old != nil {
-		s.statusMu.Lock()
-		s.swaps++
-		s.statusMu.Unlock()
 		s.metrics.info.DeleteLabelValues(old.version.Name, old.version.Version)
 		s.metrics.swaps.Inc()
 	}
@@ -223,10 +221,21 @@ func (s *Service) install(ctx context.Context, next *served) error {
 	return nil
 }
 
-// barrier waits for the requests that began before it; those that begin after it see what was set before it.
-func (s *Service) barrier() {
-	s.swapMu.Lock()
-	defer s.swapMu.Unlock()
+// swap lets next serve, after it has learned what is foreign to it and came while it was made ready.
+func (s *Service) swap(ctx context.Context, next *served, foreign bool) error {
+	s.learnMu.Lock()
+	defer s.learnMu.Unlock()
+	if foreign || next.behind.Load() {
+		if _, err := s.prime(ctx, next); err != nil {
+			return err
+		}
+	}
+	if old := s.served.Swap(next); old != nil {
+		s.statusMu.Lock()
+		s.swaps++
+		s.statusMu.Unlock()
+	}
+	return nil
 }
 
 // prime lets the model's commissioner learn from stored readings of young units, in order of arrival, from where it

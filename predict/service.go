@@ -39,6 +39,9 @@ type Config struct {
 	Drivers int
 	// Recent is how many predictions Unit returns.
 	Recent int
+	// Prewarm bounds how long a new model waits for the states of live units to be rebuilt before it serves; the rest are
+	// rebuilt when they speak, which takes a look into the store.
+	Prewarm time.Duration
 	// Shared says that other replicas answer from the same store, and that a unit may speak to any of them. Every answer
 	// then waits until it is on disk, and the next one looks there first. Without it a unit's readings must all come here.
 	Shared bool
@@ -46,7 +49,7 @@ type Config struct {
 
 // DefaultConfig returns a service that follows models:/rul@champion.
 func DefaultConfig() Config {
-	return Config{ModelName: "rul", Alias: turbofan.ChampionAlias, RefreshEvery: 5 * time.Second, MaxUnits: 200_000, Drivers: 3, Recent: 500}
+	return Config{ModelName: "rul", Alias: turbofan.ChampionAlias, RefreshEvery: 5 * time.Second, MaxUnits: 200_000, Drivers: 3, Recent: 500, Prewarm: 5 * time.Second}
 }
 
 func (c Config) validate() error {
@@ -61,6 +64,10 @@ func (c Config) validate() error {
 		return turbofan.Invalid("predict.refresh_every", "must be above 0")
 	case c.MaxUnits < shards:
 		return turbofan.Invalid("predict.max_units", "must be at least %d", shards)
+	case c.Drivers < 1 || c.Drivers > 1000:
+		return turbofan.Invalid("predict.drivers", "must be from 1 to 1000")
+	case c.Recent < 1 || c.Recent > 100_000:
+		return turbofan.Invalid("predict.recent", "must be from 1 to 100000")
 	}
 	return nil
 }
@@ -81,8 +88,8 @@ type Service struct {
 	metrics  metrics
 
 	served  atomic.Pointer[served]
-	swapMu  sync.RWMutex // held for writing only while a swap must see every reading; see install
-	learnMu sync.Mutex   // orders readings in unknown conditions, from learning to storing; taken after units' locks
+	gate    gate       // every request goes through it; see install
+	learnMu sync.Mutex // orders readings in unknown conditions, from learning to storing; taken after units' locks
 	// candidate is the model that is about to serve, nil most of the time.
 	candidate atomic.Pointer[served]
 	shards    [shards]shard
@@ -103,13 +110,14 @@ type served struct {
 	version turbofan.ModelVersion
 	comm    *condition.Commissioner
 	since   time.Time
+	horizon int
 	// seq is the place in the store up to which comm has learned, and behind is set once a reading that it may have to
 	// learn was on its way after that. Both matter until the model serves, seq also later where the store is shared.
 	seq    int64
 	behind atomic.Bool
+	// refused is set when the model could not be made ready; what was warmed for it is then of no use.
+	refused atomic.Bool
 }
-
-func (m *served) horizon() int { return m.model.Config().Horizon }
 
 // foreign reports whether the reading is in a condition that is not known for good, and of a unit young enough to teach
 // it, or of any age.

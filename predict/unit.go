@@ -32,6 +32,7 @@ type unit struct {
 	last    turbofan.Prediction // answer to the newest reading, for a client that repeats it
 	reading turbofan.Reading    // the newest, in memory of its own
 	sent    *turbofan.Reading   // the newest that the request under way has been checked up to
+	warm    *warm               // while a model is about to serve
 	used    atomic.Int64        // unix seconds
 }
 
@@ -129,27 +130,24 @@ func (s *Service) prepare(ctx context.Context, id string, u *unit, m *served) er
 			return err
 		}
 	}
-	began := time.Now()
-	history, err := s.stores.Readings.History(ctx, id, 0)
-	if err != nil && turbofan.ErrorCode(err) != turbofan.ENotFound {
-		return err
+	if w := u.warm; u.served != m && w != nil && w.served == m && w.state != nil && w.state.LastCycle == u.reading.Cycle && !s.cfg.Shared {
+		u.served, u.state, u.row, u.warm = m, w.state, w.row, nil
+		return s.prepare(ctx, id, u, m) // a condition may have been fixed since
 	}
-	spec := m.model.Spec()
-	st, row := spec.NewState(), make([]float32, len(spec.Columns))
-	for i := range history {
-		if _, _, err := spec.Step(st, m.comm, &history[i], row); err != nil {
-			return err
-		}
-	}
-	if n := len(history); n > 0 {
-		if u.last.Cycle != history[n-1].Cycle || s.cfg.Shared {
+	row := make([]float32, len(m.model.Spec().Columns))
+	st, err := s.replay(ctx, id, m, row, func(newest *turbofan.Reading) {
+		if u.last.Cycle != newest.Cycle || s.cfg.Shared {
 			u.last = turbofan.Prediction{}
 		}
-		u.keep(&history[n-1])
-		s.metrics.rebuilds.Inc()
-		s.metrics.rebuild.Observe(time.Since(began).Seconds())
+		u.keep(newest)
+	})
+	if err != nil {
+		return err
 	}
 	u.served, u.state, u.row = m, st, row
+	if u.warm != nil && u.warm.served == m {
+		u.warm = nil
+	}
 	return nil
 }
 
