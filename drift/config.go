@@ -64,6 +64,9 @@ type Config struct {
 	// RetryUnits is how many more units must have failed before a retraining that was refused for too little data is
 	// asked for again.
 	RetryUnits int
+
+	// Events hears of each drift that begins; nil means nobody listens.
+	Events turbofan.EventSink
 }
 
 // DefaultConfig returns the configuration measured on C-MAPSS, without a model and a cache directory. It checks every

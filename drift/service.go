@@ -119,6 +119,10 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 	if err := s.stores.Reports.SaveReport(ctx, report); err != nil {
 		return report, fmt.Errorf("save drift report: %w", err)
 	}
+	if s.cfg.Events != nil && report.Verdict == turbofan.Drifted && !w.Drifting {
+		s.cfg.Events.Publish(ctx, turbofan.Event{Kind: turbofan.EventDrift, At: report.At, Because: report.Because, ModelName: report.ModelName,
+			ModelVersion: report.ModelVersion, ReportID: report.ID, JobID: report.RetrainingJob})
+	}
 	s.metrics.checked(&report, l.unseen())
 	s.log.InfoContext(ctx, "drift checked", "verdict", report.Verdict, "because", report.Because, "model_version", report.ModelVersion,
 		"job", report.RetrainingJob, "seconds", report.Seconds)

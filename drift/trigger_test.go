@@ -167,3 +167,30 @@ func TestNoRetraining(t *testing.T) {
 		}
 	})
 }
+
+// listener keeps the events it hears.
+type listener []turbofan.Event
+
+func (l *listener) Publish(_ context.Context, e turbofan.Event) { *l = append(*l, e) }
+
+// A listener hears of drift when it begins, not at every check while it lasts.
+func TestDriftIsToldOnce(t *testing.T) {
+	var heard listener
+	r := newRig(t)
+	r.cfg.Events = &heard
+	r.open(t)
+	defer r.close(t)
+	r.serve(t, pumpReference(t))
+	f := newFleet(60, 3)
+	r.send(t, f.read(world{load: 1}, 1000))
+	r.check(t)
+	if len(heard) != 0 {
+		t.Fatalf("heard %+v of a world that did not change", heard)
+	}
+	r.send(t, newFleet(60, 4).read(world{load: 1, shift: 2}, 1000))
+	report := r.check(t)
+	r.check(t)
+	if len(heard) != 1 || heard[0].Kind != turbofan.EventDrift || heard[0].ReportID != report.ID || heard[0].Because != report.Because {
+		t.Errorf("heard %+v, want report %s once", heard, report.ID)
+	}
+}
