@@ -207,6 +207,8 @@ func (p *platform) api(role string, reg *prometheus.Registry, ready func(context
 func (p *platform) buildPredict(reg *prometheus.Registry) (err error) {
 	c := predict.DefaultConfig()
 	c.ModelName, c.CacheDir, c.RefreshEvery = p.cfg.Model.Name, p.cfg.path("serving"), time.Duration(p.cfg.Refresh)
+	// Another process that is told of an answer, by a client or a replica, must find it in the store.
+	c.Shared = !p.has(roleFeedback)
 	p.predict, err = predict.New(c, p.registry, predict.Stores{Readings: p.state, Predictions: p.state}, reg, p.log.With("role", rolePredict))
 	if err != nil {
 		return err
