@@ -105,7 +105,7 @@ func TestLiveError(t *testing.T) {
 		{"as promised", scored(30, 10), 10, turbofan.NoDrift, "psi("},
 		{"a little worse", scored(30, 14.9), 14.9, turbofan.NoDrift, "psi("},
 		{"much worse", scored(30, 15.1), 15.1, turbofan.Drifted, "rmse=15.1 > 1.5 x 10.0 in validation over completed units; psi alone gives no alarm: psi("},
-		{"much worse, but too few units", scored(29, 30), 0, turbofan.NoDrift, "psi("},
+		{"much worse, but too few units", scored(19, 30), 0, turbofan.NoDrift, "psi("},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w.Scored = c.scored

@@ -214,10 +214,11 @@ func (w *watcher) pollJobs(ctx context.Context, tick int) error {
 	if err != nil {
 		return fmt.Errorf("ask for jobs: %w", err)
 	}
-	w.active = false
 	w.d.rec.jobs = jobs
+	w.active = false
 	for _, j := range slices.Backward(jobs) {
-		w.active = w.active || j.Status.Active()
+		// A promoted version counts as under way until it serves: fleet time is slow for as long.
+		w.active = j.Status.Active() || j.Result != nil && j.Result.Promoted && j.Result.ModelVersion != w.serving
 		if w.seenJobs[j.ID] == j.Status || j.Trigger == "bootstrap" {
 			continue
 		}
