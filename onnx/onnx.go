@@ -1,6 +1,6 @@
 // Package onnx writes ensembles of regression trees as ONNX models, which any ONNX runtime can answer from.
 //
-// A model takes a float32 tensor [N, columns] and gives a float32 tensor [N, 1]. Each ensemble is one
+// A model takes a float32 tensor [N, columns] and gives a float32 tensor [N, 1]. An ensemble is one or more
 // ai.onnx.ml.TreeEnsembleRegressor (operator set 3: "x <= threshold goes left", a missing value follows the side that
 // nodes_missing_value_tracks_true names); their sum is clipped. The wire format is that of onnx.proto of ONNX 1.11, IR
 // version 8.
@@ -64,17 +64,18 @@ func Write(w io.Writer, m *Model) error {
 	if err := m.validate(); err != nil {
 		return fmt.Errorf("write ONNX model: %w", err)
 	}
-	ops := make([]*operator, len(m.Ensembles))
+	parts := m.parts()
+	ops := make([]*operator, len(parts))
 	graph := int64(0)
-	for i := range m.Ensembles {
-		op, err := measure(&m.Ensembles[i], m.Columns, m.Input, m.termName(i))
+	for i := range parts {
+		op, err := measure(&parts[i], m.Columns, m.Input, termName(i))
 		if err != nil {
-			return fmt.Errorf("write ONNX model: ensemble %s: %w", m.Ensembles[i].Name, err)
+			return fmt.Errorf("write ONNX model: ensemble %s: %w", parts[i].Name, err)
 		}
 		ops[i] = op
 		graph += int64(protowire.SizeTag(graphNode)) + int64(protowire.SizeBytes(int(op.size)))
 	}
-	rest := m.restOfGraph()
+	rest := m.restOfGraph(len(parts))
 	graph += int64(len(rest))
 	if graph > maxModelSize-1<<20 {
 		return fmt.Errorf("write ONNX model: it would have %d MiB; ONNX allows 2048", graph>>20)
@@ -107,7 +108,31 @@ func (m *Model) validate() error {
 	return nil
 }
 
-func (m *Model) termName(i int) string { return fmt.Sprintf("term_%d", i) }
+// treesPerOperator bounds the trees of one operator. Runtimes add leaves in float32: sums of few trees, added up at the
+// end, lose a fraction of what one long sum does.
+const treesPerOperator = 32
+
+// parts cuts the ensembles into operators.
+func (m *Model) parts() []Ensemble {
+	var out []Ensemble
+	for _, e := range m.Ensembles {
+		if e.Trees <= treesPerOperator || e.Tree == nil {
+			out = append(out, e)
+			continue
+		}
+		for first := 0; first < e.Trees; first += treesPerOperator {
+			part := Ensemble{Name: fmt.Sprintf("%s.%d", e.Name, first), Scale: e.Scale, Trees: min(treesPerOperator, e.Trees-first),
+				Tree: func(t int) []Node { return e.Tree(first + t) }}
+			if first == 0 {
+				part.Base = e.Base
+			}
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+func termName(i int) string { return fmt.Sprintf("term_%d", i) }
 
 // The field numbers of onnx.proto that are written.
 const (
@@ -157,17 +182,17 @@ func (m *Model) head() []byte {
 }
 
 // restOfGraph is the graph behind its ensembles: their sum, the clip, and the names.
-func (m *Model) restOfGraph() []byte {
+func (m *Model) restOfGraph(terms int) []byte {
 	var b []byte
-	sum := m.termName(0)
-	if len(m.Ensembles) > 1 {
+	sum := termName(0)
+	if terms > 1 {
 		var node []byte
-		for i := range m.Ensembles {
-			node = appendString(node, nodeInput, m.termName(i))
+		for i := range terms {
+			node = appendString(node, nodeInput, termName(i))
 		}
 		sum = "sum"
 		node = appendString(node, nodeOutput, sum)
-		node = appendString(node, nodeName, "sum_of_members")
+		node = appendString(node, nodeName, "sum_of_terms")
 		b = appendMessage(b, graphNode, appendString(node, nodeOp, "Sum"))
 	}
 	clip := appendString(nil, nodeInput, sum)

@@ -90,8 +90,8 @@ func TestWrittenTreesAnswerAlike(t *testing.T) {
 		ops   string
 		want  func(row []float32) float64
 	}{
-		"boosting": {frame(convert(b, "boosting", 1)), "TreeEnsembleRegressor Clip", func(row []float32) float64 { return predict(t, b, row) }},
-		"blend": {frame(convert(b, "boosting", 0.3), convert(f, "forest", 0.7)), "TreeEnsembleRegressor TreeEnsembleRegressor Sum Clip",
+		"boosting": {frame(convert(b, "boosting", 1)), "TreeEnsembleRegressor TreeEnsembleRegressor Sum Clip", func(row []float32) float64 { return predict(t, b, row) }},
+		"blend": {frame(convert(b, "boosting", 0.3), convert(f, "forest", 0.7)), "TreeEnsembleRegressor TreeEnsembleRegressor TreeEnsembleRegressor Sum Clip",
 			func(row []float32) float64 { return 0.3*predict(t, b, row) + 0.7*predict(t, f, row) }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package onnx_test
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"testing"
 
@@ -223,7 +222,7 @@ func (s *session) run(row []float32) float64 {
 		case "Clip":
 			values[out] = min(max(values[in[0]], values[in[1]]), values[in[2]])
 		default:
-			s.t.Fatal(fmt.Sprintf("operator %s", op))
+			s.t.Fatalf("operator %s", op)
 		}
 	}
 	return values[s.output]
