@@ -180,13 +180,13 @@ func exposeEverything(t *testing.T) map[string]exposition {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
-	fleet, units := filepath.Join(t.TempDir(), "fleet"), makeFleet(t, 40)
+	fleet, units := filepath.Join(t.TempDir(), "fleet"), makeFleet(t, 24)
 	if err := dataset.WriteCMAPSS(fleet, units...); err != nil {
 		t.Fatal(err)
 	}
 	cfg := defaultConfig()
 	cfg.DataDir, cfg.Dataset = filepath.Join(t.TempDir(), "data"), datasetConfig{Dir: fleet, Subsets: []string{"FD001"}}
-	cfg.Model.Kind, cfg.Model.Folds = "forest", 2
+	cfg.Model.Kind, cfg.Model.Folds, cfg.Model.MaxRows = "forest", 2, 2000
 	cfg.Refresh, cfg.Drift.Every, cfg.Drift.Retrain = durationConfig(100*time.Millisecond), 0, false
 	cfg.URLs = map[string]string{}
 	for role := range cfg.Ports {
