@@ -199,9 +199,22 @@ func (d *demo) openLog(reportDir string) (func(), error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	d.log = slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: nil}))
+	d.log = slog.New(quiet{slog.NewTextHandler(f, nil)})
 	return func() { f.Close() }, nil
 }
+
+// quiet leaves the line of each answered request out of the demo's log: 150,000 of them say nothing.
+type quiet struct{ slog.Handler }
+
+func (q quiet) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "request" && r.Level <= slog.LevelInfo {
+		return nil
+	}
+	return q.Handler.Handle(ctx, r)
+}
+
+func (q quiet) WithAttrs(a []slog.Attr) slog.Handler { return quiet{q.Handler.WithAttrs(a)} }
+func (q quiet) WithGroup(name string) slog.Handler   { return quiet{q.Handler.WithGroup(name)} }
 
 // lockDemo keeps two demos from clearing each other's state.
 func lockDemo(dataDir string) (func(), error) {
@@ -344,6 +357,7 @@ func (d *demo) replayFrozen(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	defer os.RemoveAll(dir)
 	defer state.Close()
 	c := predict.DefaultConfig()
 	c.Version, c.CacheDir = d.first, filepath.Join(dir, "serving")
