@@ -31,6 +31,18 @@ type Config struct {
 	// job is refused, unless it is forced.
 	MinNewUnits int
 	Gate        Gate
+	// Every is how often a job is submitted without anybody asking, counted from the newest job; 0 is never.
+	Every time.Duration
+	Watch Watch
+}
+
+// Watch is the rule by which a champion that turned out worse than the one before it is taken back. Both answer, one of
+// them silently, on the stored readings of units that ended after the champion's data cut-off.
+type Watch struct {
+	// Units is the least number of such units; 0 watches nothing.
+	Units int
+	// Confidence is the least share of bootstrap resamples in which the champion before is better.
+	Confidence float64
 }
 
 // Gate is the rule by which a challenger becomes champion. RMSEs are over all readings of units that neither model was
@@ -47,7 +59,8 @@ type Gate struct {
 // DefaultConfig returns a service that trains boosting from sixteen new units on.
 func DefaultConfig() Config {
 	return Config{ModelName: "rul", Alias: turbofan.ChampionAlias, Experiment: "rul", Model: model.DefaultConfig(model.Boosting),
-		MinNewUnits: 16, Gate: Gate{MaxRatio: 1.1, MinBetter: 0.9, Margin: 1.05}}
+		MinNewUnits: 16, Gate: Gate{MaxRatio: 1.1, MinBetter: 0.9, Margin: 1.05},
+		Watch: Watch{Units: 16, Confidence: 0.99}}
 }
 
 func (c Config) validate() error {
@@ -64,6 +77,12 @@ func (c Config) validate() error {
 		return turbofan.Invalid("retrain.gate", "max_ratio and margin must be above 0")
 	case c.Gate.MinBetter < 0 || c.Gate.MinBetter > 1:
 		return turbofan.Invalid("retrain.gate.min_better", "must be from 0 to 1")
+	case c.Every < 0:
+		return turbofan.Invalid("retrain.every", "must be at least 0")
+	case c.Watch.Units < 0 || c.Watch.Units == 1:
+		return turbofan.Invalid("retrain.watch.units", "must be 0 or at least 2")
+	case c.Watch.Units > 0 && !(c.Watch.Confidence > 0.5 && c.Watch.Confidence <= 1):
+		return turbofan.Invalid("retrain.watch.confidence", "must be above 0.5 and at most 1")
 	}
 	return c.Model.Validate()
 }
@@ -89,6 +108,8 @@ type Service struct {
 	log      *slog.Logger
 	metrics  metrics
 	wake     chan struct{}
+	began    time.Time
+	watched  looked // by Run alone
 
 	mu      sync.Mutex
 	running string             // id of the job that runs here
@@ -109,7 +130,7 @@ func New(cfg Config, registry turbofan.Registry, tracking turbofan.Tracking, sto
 	if err != nil {
 		return nil, fmt.Errorf("open retraining service: %w", err)
 	}
-	return &Service{cfg: cfg, registry: registry, tracking: tracking, stores: stores, baseline: baseline, log: log, metrics: m, wake: make(chan struct{}, 1)}, nil
+	return &Service{cfg: cfg, registry: registry, tracking: tracking, stores: stores, baseline: baseline, log: log, metrics: m, wake: make(chan struct{}, 1), began: time.Now()}, nil
 }
 
 // Submit creates a job; EConflict, naming it, when one is active.
@@ -171,14 +192,20 @@ func (s *Service) Cancel(ctx context.Context, id string) (turbofan.Job, error) {
 	return j, nil
 }
 
-// Run works on jobs until ctx ends, first on one that a stopped process left unfinished, from its beginning. A job that
-// runs when ctx ends goes back to pending, so that the next process takes it up.
+// tickEvery is how often Run looks for jobs that another process submitted, and at the champion.
+const tickEvery = 5 * time.Second
+
+// Run works on jobs until ctx ends, first on one that a stopped process left unfinished, from its beginning; between jobs
+// it watches the champion and submits by schedule. A job that runs when ctx ends goes back to pending, so that the next
+// process takes it up.
 func (s *Service) Run(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Second) // another process may have submitted
+	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
-		if err := s.work(ctx); err != nil && ctx.Err() == nil {
-			s.log.Error("retraining", "error", err)
+		for _, step := range []func(context.Context) error{s.watch, s.schedule, s.work} {
+			if err := step(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("retraining", "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -187,6 +214,32 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// schedule submits a job when the newest one is old enough. The first is due that long after the start.
+func (s *Service) schedule(ctx context.Context) error {
+	if s.cfg.Every == 0 {
+		return nil
+	}
+	jobs, err := s.stores.Jobs.Jobs(ctx, 1)
+	if err != nil {
+		return err
+	}
+	last := s.began
+	if len(jobs) > 0 {
+		if jobs[0].Status.Active() {
+			return nil
+		}
+		last = jobs[0].CreatedAt
+	}
+	if time.Since(last) < s.cfg.Every {
+		return nil
+	}
+	_, err = s.Submit(ctx, turbofan.RetrainRequest{Trigger: "schedule", Reason: fmt.Sprintf("schedule: every %s", s.cfg.Every)})
+	if turbofan.ErrorCode(err) == turbofan.EConflict { // somebody was faster
+		return nil
+	}
+	return err
 }
 
 // work runs the active job, if there is one.
@@ -210,19 +263,68 @@ func (s *Service) runJob(ctx context.Context, j turbofan.Job) error {
 		return err
 	}
 	defer s.stop()
-	result, err := s.train(jobCtx, &j)
-	if ctx.Err() != nil { // the process ends, not the job
-		j.Status, j.Stage, j.Progress = turbofan.JobPending, "", 0
-		return s.stores.Jobs.UpdateJob(context.WithoutCancel(ctx), j)
+	result, err := s.resume(jobCtx, &j)
+	if result == nil && err == nil {
+		result, err = s.train(jobCtx, &j)
 	}
-	if jobCtx.Err() != nil {
+	return s.settle(ctx, jobCtx, &j, result, err)
+}
+
+// settle promotes a challenger that passed and writes down how the job ended. It excludes Cancel: a job is either
+// cancelled, and then nothing is promoted, or it has ended when Cancel comes.
+func (s *Service) settle(ctx, jobCtx context.Context, j *turbofan.Job, result *turbofan.RetrainResult, err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if jobCtx.Err() != nil && ctx.Err() == nil {
 		s.metrics.jobs.WithLabelValues(string(turbofan.JobCancelled)).Inc()
 		s.log.Info("retraining cancelled", "job", j.ID)
 		return nil
 	}
+	last := context.WithoutCancel(ctx)  // what is decided is also done: it takes no time
+	if err != nil && ctx.Err() != nil { // the process ends, not the job
+		stored, err := s.stores.Jobs.Job(last, j.ID)
+		if err != nil || !stored.Status.Active() {
+			return err
+		}
+		j.Status, j.Stage, j.Progress = turbofan.JobPending, "", 0
+		return s.stores.Jobs.UpdateJob(last, *j)
+	}
+	if err == nil && result.Promoted {
+		err = s.promote(last, result)
+	}
 	j.EndedAt = time.Now().UTC()
-	s.conclude(&j, result, err)
-	return s.stores.Jobs.UpdateJob(ctx, j)
+	s.conclude(j, result, err)
+	return s.stores.Jobs.UpdateJob(last, *j)
+}
+
+// promote moves the alias, unless somebody moved it while the job ran: the challenger was not judged beside that one.
+func (s *Service) promote(ctx context.Context, r *turbofan.RetrainResult) error {
+	now := ""
+	v, err := s.registry.Version(ctx, s.cfg.ModelName, "@"+s.cfg.Alias)
+	if err == nil {
+		now = v.Version
+	} else if turbofan.ErrorCode(err) != turbofan.ENotFound {
+		return fmt.Errorf("resolve champion: %w", err)
+	}
+	switch now {
+	case r.ModelVersion: // a process died between this and writing it down
+		return nil
+	case r.Champion:
+		if err := s.registry.SetAlias(ctx, s.cfg.ModelName, s.cfg.Alias, r.ModelVersion); err != nil {
+			return fmt.Errorf("promote version %s: %w", r.ModelVersion, err)
+		}
+		return nil
+	}
+	r.Promoted = false
+	r.Because = fmt.Sprintf("not promoted: version %s became champion while the job ran, the challenger was judged beside %s; %s", named(now), named(r.Champion), r.Because)
+	return s.registry.SetVersionTags(ctx, s.cfg.ModelName, r.ModelVersion, map[string]string{tagGate: gateRefused})
+}
+
+func named(version string) string {
+	if version == "" {
+		return "none"
+	}
+	return version
 }
 
 func (s *Service) start(ctx context.Context, j *turbofan.Job, cancel context.CancelFunc) error {
@@ -261,7 +363,7 @@ func (s *Service) conclude(j *turbofan.Job, result *turbofan.RetrainResult, err 
 		s.log.Error("retraining failed", "job", j.ID, "error", err)
 	}
 	s.metrics.jobs.WithLabelValues(string(j.Status)).Inc()
-	if result != nil && result.Promoted {
+	if err == nil && result.Promoted {
 		s.metrics.promotions.Inc()
 	}
 	s.metrics.seconds.Observe(j.EndedAt.Sub(j.StartedAt).Seconds())
@@ -289,6 +391,7 @@ type metrics struct {
 	jobs       *prometheus.CounterVec
 	promotions prometheus.Counter
 	seconds    prometheus.Histogram
+	rollbacks  prometheus.Counter
 	champion   *prometheus.GaugeVec
 }
 
@@ -296,6 +399,7 @@ func newMetrics(reg prometheus.Registerer) (metrics, error) {
 	m := metrics{
 		jobs:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "turbofan_retraining_jobs_total", Help: "Retraining jobs that ended, by how."}, []string{"status"}),
 		promotions: prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_promotions_total", Help: "Challengers that became champion."}),
+		rollbacks:  prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_rollbacks_total", Help: "Champions that were taken back because their live error was worse."}),
 		seconds:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "turbofan_retraining_seconds", Help: "Time from the start to the end of a retraining job.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
 		champion:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "turbofan_gate_rmse", Help: "RMSE at the last gate, in cycles, of champion and challenger by group of units."}, []string{"model", "group"}),
 	}
@@ -306,5 +410,5 @@ func newMetrics(reg prometheus.Registerer) (metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	return m, errors.Join(reg.Register(m.jobs), reg.Register(m.promotions), reg.Register(m.seconds), reg.Register(m.champion))
+	return m, errors.Join(reg.Register(m.jobs), reg.Register(m.promotions), reg.Register(m.rollbacks), reg.Register(m.seconds), reg.Register(m.champion))
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,38 +29,58 @@ const (
 	tagGate    = "turbofan.gate"
 	tagParent  = "turbofan.champion_before"
 	tagSeed    = "turbofan.random_state"
+	tagJob     = "turbofan.job"
+	tagBack    = "turbofan.rolled_back" // why the version was taken back
+)
+
+// What the gate said.
+const (
+	gatePromoted = "promoted"
+	gateRefused  = "refused"
 )
 
 // train is one job from its data to the gate.
 func (s *Service) train(ctx context.Context, j *turbofan.Job) (*turbofan.RetrainResult, error) {
 	s.stage(ctx, j, "reading production data", 0)
 	j.DataCutOff = time.Now().UTC()
-	data, fresh, champion, err := s.gather(ctx, j)
-	if champion != nil {
-		defer os.RemoveAll(champion.dir)
+	g, err := s.gather(ctx, j)
+	if g.ch != nil {
+		defer os.RemoveAll(g.ch.dir)
 	}
 	if err != nil {
 		return nil, err
 	}
-	challenger, err := model.Train(ctx, s.cfg.Model, data, s.progress(ctx, j))
+	challenger, err := model.Train(ctx, s.cfg.Model, g.data, s.progress(ctx, j))
 	if err != nil {
 		return nil, err
 	}
 	s.stage(ctx, j, "judging beside the champion", 0.97)
 	verdict := decision{promote: true, because: "there is no champion yet"}
-	if champion != nil {
-		if verdict, err = s.judge(champion.model, challenger, fresh); err != nil {
+	if g.ch != nil {
+		if verdict, err = s.judge(g.ch.model, challenger, g.fresh); err != nil {
 			return nil, err
 		}
 	}
-	result, err := s.publish(ctx, j, challenger, champion, verdict)
-	if result != nil {
-		result.NewUnits = len(fresh)
-		if champion != nil {
-			result.Champion = champion.version.Version
+	return s.publish(ctx, j, challenger, g.ch, verdict, g.news)
+}
+
+// resume finds the challenger that a process had registered for this job before it died; nil where there is none.
+func (s *Service) resume(ctx context.Context, j *turbofan.Job) (*turbofan.RetrainResult, error) {
+	r := j.Result
+	if j.Result = nil; r == nil {
+		return nil, nil
+	}
+	versions, err := s.registry.Versions(ctx, s.cfg.ModelName)
+	if err != nil {
+		return nil, fmt.Errorf("look for the job's version: %w", err)
+	}
+	for _, v := range versions {
+		if v.Tags[tagJob] == j.ID {
+			r.ModelVersion, r.Promoted = v.Version, v.Tags[tagGate] == gatePromoted
+			return r, nil
 		}
 	}
-	return result, err
+	return nil, nil
 }
 
 func (s *Service) stage(ctx context.Context, j *turbofan.Job, stage string, progress float64) {
@@ -84,43 +105,77 @@ type champion struct {
 	dir     string
 }
 
-// gather collects the baseline and every production unit whose end is known, and says which of those the champion has
-// not learned from. Too few of them is an EInsufficient error that says how many are missing, before anything is read.
-func (s *Service) gather(ctx context.Context, j *turbofan.Job) (data model.Data, fresh []turbofan.History, ch *champion, err error) {
-	if ch, err = s.champion(ctx); err != nil {
-		return data, nil, ch, err
+// gathered is what a job learns from.
+type gathered struct {
+	data  model.Data
+	fresh []turbofan.History // production units that the champion has not learned from
+	news  int                // fresh ones, and those that were left out
+	ch    *champion
+}
+
+// gather collects the baseline and every production unit whose end is known and that can be trusted. Too few new ones
+// are an EInsufficient error that says how many are missing, before anything is read where that is known by then.
+func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err error) {
+	if g.ch, err = s.champion(ctx); err != nil {
+		return g, err
 	}
 	failed, err := s.stores.Outcomes.FailedUnits(ctx, j.DataCutOff)
 	if err != nil {
-		return data, nil, ch, fmt.Errorf("list failed units: %w", err)
+		return g, fmt.Errorf("list failed units: %w", err)
 	}
-	isNew := newSince(ch, failed)
-	if err := s.enough(ctx, j, ch, isNew); err != nil {
-		return data, nil, ch, err
+	isNew := newSince(g.ch, failed)
+	if err := s.enough(ctx, j, g.ch, isNew); err != nil {
+		return g, err
 	}
-	if data, err = s.baseline(ctx); err != nil {
-		return data, nil, ch, fmt.Errorf("read baseline: %w", err)
+	if g.data, err = s.baseline(ctx); err != nil {
+		return g, fmt.Errorf("read baseline: %w", err)
 	}
-	if data.Origin == nil {
-		data.Origin = make([]string, len(data.Units))
+	if g.data.Origin == nil {
+		g.data.Origin = make([]string, len(g.data.Units))
 	}
-	data.CutOff = j.DataCutOff
+	g.data.CutOff = j.DataCutOff
+	inspect := newInspector(g.data.Units, g.ch)
 	for i, f := range failed {
-		readings, err := s.stores.Readings.History(ctx, f.UnitID, 0)
+		h, err := s.history(ctx, g.data.Schema, f)
 		if err != nil {
-			return data, nil, ch, fmt.Errorf("read unit %s: %w", f.UnitID, err)
+			return g, err
 		}
-		h := turbofan.History{UnitID: f.UnitID, Readings: readings, FailedAtCycle: f.FailedAtCycle}
-		if !usable(data.Schema, &h) {
+		if h == nil {
 			continue
 		}
-		data.Units = append(data.Units, h)
-		data.Origin = append(data.Origin, Production)
 		if isNew[i] {
-			fresh = append(fresh, h)
+			g.news++
+			why, err := inspect.fault(h)
+			if err != nil {
+				return g, fmt.Errorf("inspect unit %s: %w", f.UnitID, err)
+			}
+			if why != "" {
+				s.log.Warn("unit left out of retraining", "job", j.ID, "unit", f.UnitID, "because", why)
+				continue
+			}
+			g.fresh = append(g.fresh, *h)
 		}
+		g.data.Units = append(g.data.Units, *h)
+		g.data.Origin = append(g.data.Origin, Production)
 	}
-	return data, fresh, ch, nil
+	if left := g.news - len(g.fresh); left > 0 && g.ch != nil && !j.Force && len(g.fresh) < s.cfg.MinNewUnits {
+		return g, turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were left out, because their sensors or their stated ends cannot be trusted (the log says why of each); %d remain and %d are needed, so %d are missing",
+			left, g.news, len(g.fresh), s.cfg.MinNewUnits, s.cfg.MinNewUnits-len(g.fresh))
+	}
+	return g, nil
+}
+
+// history reads the life of a failed unit; nil when it cannot teach.
+func (s *Service) history(ctx context.Context, schema turbofan.Schema, f turbofan.FailedUnit) (*turbofan.History, error) {
+	readings, err := s.stores.Readings.History(ctx, f.UnitID, 0)
+	if err != nil && turbofan.ErrorCode(err) != turbofan.ENotFound {
+		return nil, fmt.Errorf("read unit %s: %w", f.UnitID, err)
+	}
+	h := &turbofan.History{UnitID: f.UnitID, Readings: readings, FailedAtCycle: f.FailedAtCycle}
+	if !usable(schema, h) {
+		return nil, nil
+	}
+	return h, nil
 }
 
 // newSince says of each failed unit whether the champion has not learned from it.
@@ -138,12 +193,10 @@ func newSince(ch *champion, failed []turbofan.FailedUnit) []bool {
 	return out
 }
 
-// patience is by how much the new units must have grown since a challenger that the gate refused. Without it, drift
-// which does not hurt would train one challenger after another to no end.
-const patience = 1.5
-
-// enough refuses a job for which too few new units have ended: fewer than the configured least, or, after the gate
-// refused a challenger beside this champion, fewer than patience times as many as that one had.
+// enough refuses a job for which too few new units have ended: fewer than MinNewUnits, or, after the gate refused
+// challengers beside this champion, fewer than that more since the last of them, doubled for each one before it.
+// Without the doubling, drift which does not hurt would train one challenger after another to no end; were the step
+// not counted from the last try, a new way to fail would wait for as many units as the old ones had.
 func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, isNew []bool) error {
 	if ch == nil || j.Force {
 		return nil
@@ -152,15 +205,26 @@ func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, isN
 	if err != nil {
 		return fmt.Errorf("list jobs: %w", err)
 	}
-	need, why := s.cfg.MinNewUnits, ""
-	for _, past := range jobs {
+	had, step := 0, s.cfg.MinNewUnits
+	back := map[string]bool{}   // versions that were taken back
+	for _, past := range jobs { // newest first
 		r := past.Result
-		if r == nil || r.Promoted || r.Champion != ch.version.Version {
+		if r != nil && past.Trigger == triggerRollback {
+			back[r.Champion] = true
 			continue
 		}
-		if n := int(patience * float64(r.NewUnits)); n > need {
-			need, why = n, fmt.Sprintf(" after the gate refused a challenger that had %d", r.NewUnits)
+		if r == nil || r.Promoted && !back[r.ModelVersion] || r.Champion != ch.version.Version {
+			continue
 		}
+		if had == 0 {
+			had = r.NewUnits
+		} else if step < maxStep*s.cfg.MinNewUnits {
+			step *= 2
+		}
+	}
+	need, why := had+step, ""
+	if had > 0 {
+		why = fmt.Sprintf(" after the gate refused a challenger that had %d", had)
 	}
 	count := 0
 	for _, fresh := range isNew {
@@ -175,10 +239,16 @@ func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, isN
 	return nil
 }
 
+// maxStep bounds the doubling.
+const maxStep = 16
+
 // usable leaves out units that cannot teach: sent under another schema, or with an end before their last reading.
 func usable(schema turbofan.Schema, h *turbofan.History) bool {
 	n := len(h.Readings)
-	return n > 0 && h.FailedAtCycle >= h.Readings[n-1].Cycle && h.Readings[0].Validate(&schema, "reading") == nil
+	if n == 0 || h.FailedAtCycle < h.Readings[n-1].Cycle {
+		return false
+	}
+	return !slices.ContainsFunc(h.Readings, func(r turbofan.Reading) bool { return r.Validate(&schema, "reading") != nil })
 }
 
 // champion fetches and opens the champion; nil when there is none.
@@ -229,12 +299,16 @@ func (s *Service) judge(ch, challenger *model.Model, fresh []turbofan.History) (
 	all = append(append(append(all, base...), seen...), news...)
 	d := decision{promote: true}
 	var reasons []string
+	ruleAll := s.ruleAll
+	if len(news) < 2 { // forced, with nothing new to be better at
+		ruleAll = ruleBetter
+	}
 	for _, g := range []struct {
 		name  string
 		units []model.UnitError
 		rule  func(stat.PairedRMSE) (bool, string)
 	}{
-		{"new", news, s.ruleNew}, {"baseline", base, s.ruleKnown}, {"seen", seen, s.ruleKnown}, {"all", all, s.ruleAll},
+		{"new", news, s.ruleNew}, {"baseline", base, s.ruleKnown}, {"seen", seen, s.ruleKnown}, {"all", all, ruleAll},
 	} {
 		c, ok, err := compare(g.units, byUnit, uint64(s.cfg.Model.RandomState))
 		if err != nil {
@@ -296,6 +370,14 @@ func (s *Service) ruleAll(p stat.PairedRMSE) (bool, string) {
 	return bounded(p, s.cfg.Gate.MaxRatio)
 }
 
+// ruleBetter is for a challenger that no new unit speaks for: it must be better, not merely no worse.
+func ruleBetter(p stat.PairedRMSE) (bool, string) {
+	if p.Ratio < 1 {
+		return true, "better"
+	}
+	return false, "no better, and there are no new units"
+}
+
 func bounded(p stat.PairedRMSE, limit float64) (bool, string) {
 	if p.Ratio <= limit {
 		return true, fmt.Sprintf("within %.2f ×", limit)
@@ -303,8 +385,10 @@ func bounded(p stat.PairedRMSE, limit float64) (bool, string) {
 	return false, fmt.Sprintf("%.2f × where %.2f is allowed", p.Ratio, limit)
 }
 
-// publish records the run, registers the challenger and, where the gate says so, makes it champion.
-func (s *Service) publish(ctx context.Context, j *turbofan.Job, m *model.Model, ch *champion, d decision) (*turbofan.RetrainResult, error) {
+// publish records the run and registers the challenger; whether it becomes champion is settled after that. The job keeps
+// what it came to before the version exists, so that a process that dies in between neither trains again nor promotes
+// what it does not know.
+func (s *Service) publish(ctx context.Context, j *turbofan.Job, m *model.Model, ch *champion, d decision, fresh int) (*turbofan.RetrainResult, error) {
 	s.stage(ctx, j, "registering", 0.98)
 	dir := filepath.Join(s.cfg.WorkDir, "challenger-"+j.ID)
 	if err := os.RemoveAll(dir); err != nil {
@@ -319,46 +403,50 @@ func (s *Service) publish(ctx context.Context, j *turbofan.Job, m *model.Model, 
 	if err != nil {
 		return nil, fmt.Errorf("start run: %w", err)
 	}
-	result, err := s.register(ctx, run, dir, m, tags, d)
+	r := &turbofan.RetrainResult{RunID: run.ID, Promoted: d.promote, Because: d.because, NewUnits: fresh, Champion: tags[tagParent],
+		TrainUnits: m.Data().Origins, HeldOut: d.groups, Metrics: m.MetricValues()}
+	err = s.register(ctx, j, r, dir, m, tags)
 	status := turbofan.RunFinished
 	if err != nil {
 		status = turbofan.RunFailed
 	}
-	return result, errors.Join(err, s.tracking.EndRun(context.WithoutCancel(ctx), run.ID, status))
+	if err := errors.Join(err, s.tracking.EndRun(context.WithoutCancel(ctx), run.ID, status)); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
-func (s *Service) register(ctx context.Context, run turbofan.RunInfo, dir string, m *model.Model, tags map[string]string, d decision) (*turbofan.RetrainResult, error) {
-	measured := m.MetricValues()
+func (s *Service) register(ctx context.Context, j *turbofan.Job, r *turbofan.RetrainResult, dir string, m *model.Model, tags map[string]string) error {
 	now := time.Now()
 	var logged []turbofan.Metric
-	for k, v := range measured {
+	for k, v := range r.Metrics {
 		logged = append(logged, turbofan.Metric{Key: k, Value: v, At: now})
 	}
-	for _, g := range d.groups {
+	for _, g := range r.HeldOut {
 		logged = append(logged, turbofan.Metric{Key: "gate_" + g.Group + "_champion_rmse", Value: g.Champion, At: now},
 			turbofan.Metric{Key: "gate_" + g.Group + "_challenger_rmse", Value: g.Challenger, At: now})
 	}
-	if err := s.tracking.LogBatch(ctx, run.ID, logged, m.Config().Params(), nil); err != nil {
-		return nil, fmt.Errorf("log run: %w", err)
+	if err := s.tracking.LogBatch(ctx, r.RunID, logged, m.Config().Params(), nil); err != nil {
+		return fmt.Errorf("log run: %w", err)
 	}
-	v, err := s.registry.CreateVersion(ctx, turbofan.ModelVersion{Name: s.cfg.ModelName, RunID: run.ID, Tags: tags, Description: d.because}, dir)
+	pending := *j
+	undecided := *r
+	undecided.Promoted = false // not yet
+	pending.Result = &undecided
+	s.report(ctx, &pending)
+	v, err := s.registry.CreateVersion(ctx, turbofan.ModelVersion{Name: s.cfg.ModelName, RunID: r.RunID, Tags: tags, Description: r.Because}, dir)
 	if err != nil {
-		return nil, fmt.Errorf("register challenger: %w", err)
+		return fmt.Errorf("register challenger: %w", err)
 	}
-	if d.promote {
-		if err := s.registry.SetAlias(ctx, s.cfg.ModelName, s.cfg.Alias, v.Version); err != nil {
-			return nil, fmt.Errorf("promote version %s: %w", v.Version, err)
-		}
-	}
-	return &turbofan.RetrainResult{ModelVersion: v.Version, RunID: run.ID, Promoted: d.promote, Because: d.because,
-		TrainUnits: m.Data().Origins, HeldOut: d.groups, Metrics: measured}, nil
+	r.ModelVersion = v.Version
+	return nil
 }
 
 func (s *Service) tags(j *turbofan.Job, m *model.Model, ch *champion, d decision) map[string]string {
 	t := map[string]string{tagDigest: m.Digest(), tagReason: j.Reason, tagTrigger: j.Trigger, tagCutOff: j.DataCutOff.Format(time.RFC3339Nano),
-		tagData: m.Data().Digest, tagGate: "refused", tagSeed: strconv.FormatInt(m.Config().RandomState, 10)}
+		tagData: m.Data().Digest, tagGate: gateRefused, tagSeed: strconv.FormatInt(m.Config().RandomState, 10), tagJob: j.ID}
 	if d.promote {
-		t[tagGate] = "promoted"
+		t[tagGate] = gatePromoted
 	}
 	if ch != nil {
 		t[tagParent] = ch.version.Version

@@ -1,0 +1,11 @@
+package retrain
+
+import (
+	"turbofan"
+	"turbofan/model"
+)
+
+// Fault lets tests ask why a unit is left out.
+func Fault(m *model.Model, baseline []turbofan.History, h turbofan.History) (string, error) {
+	return newInspector(baseline, &champion{model: m}).fault(&h)
+}

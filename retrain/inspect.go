@@ -1,0 +1,205 @@
+package retrain
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"turbofan"
+)
+
+// Limits by which a unit is told from one with a broken sensor or a false end. A sensor of a sound unit starts within
+// about three standard deviations of its condition's mean and wears by fractions of one from cycle to cycle.
+const (
+	maxStart   = 6  // standard deviations of the mean over a unit's first cycles, in a condition of training
+	maxJump    = 6  // standard deviations between the medians of two windows that follow each other
+	jumpWindow = 8  // readings in a condition of training, in a row or nearly so
+	runFactor  = 3  // a sensor is stuck when it repeats itself this many times as long as any of the baseline did
+	minRun     = 20 // and at least this long
+	maxSilence = 20 // cycles from a unit's last reading to its end from which on the end must agree with the champion
+	maxMissing = 0.5
+	alone      = 0.5
+	surprise   = 2 // times the champion's validated error
+)
+
+// inspector finds units that must not be learned from: what is broken would be taken for how engines wear.
+type inspector struct {
+	ch  *champion
+	run []int // per sensor, the longest repetition in the baseline
+}
+
+func newInspector(baseline []turbofan.History, ch *champion) *inspector {
+	in := &inspector{ch: ch}
+	for i := range baseline {
+		for j, n := range longestRuns(baseline[i].Readings) {
+			if j == len(in.run) {
+				in.run = append(in.run, 0)
+			}
+			in.run[j] = max(in.run[j], n)
+		}
+	}
+	return in
+}
+
+// longestRuns returns, per sensor, for how many readings on end it said exactly the same.
+func longestRuns(rs []turbofan.Reading) []int {
+	if len(rs) == 0 {
+		return nil
+	}
+	longest, now := make([]int, len(rs[0].Sensors)), make([]int, len(rs[0].Sensors))
+	for i := range rs {
+		for j, v := range rs[i].Sensors {
+			if i > 0 && j < len(now) && v == rs[i-1].Sensors[j] {
+				now[j]++
+			} else {
+				now[j] = 1
+			}
+			longest[j] = max(longest[j], now[j])
+		}
+	}
+	return longest
+}
+
+// fault says why a unit must not be learned from; "" when nothing speaks against it. Without a champion nothing is known
+// that could.
+func (in *inspector) fault(h *turbofan.History) (string, error) {
+	if in.ch == nil {
+		return "", nil
+	}
+	spec := in.ch.model.Spec()
+	runs := longestRuns(h.Readings)
+	for _, k := range spec.Keep {
+		name := spec.Schema.Sensors[k].Name
+		if k < len(in.run) && runs[k] >= max(minRun, runFactor*in.run[k]) {
+			return fmt.Sprintf("%s repeats itself for %d readings, in the baseline for at most %d", name, runs[k], in.run[k]), nil
+		}
+		if n := missing(h, k); n > maxMissing {
+			return fmt.Sprintf("%s is missing in %.0f%% of readings", name, 100*n), nil
+		}
+	}
+	if why := in.levels(h); why != "" {
+		return why, nil
+	}
+	return in.silence(h)
+}
+
+func missing(h *turbofan.History, sensor int) float64 {
+	n := 0
+	for i := range h.Readings {
+		if math.IsNaN(h.Readings[i].Sensors[sensor]) {
+			n++
+		}
+	}
+	return float64(n) / float64(len(h.Readings))
+}
+
+// levels looks at the sensors in standard deviations of the conditions that training knew: at how they start, and for
+// steps that no wear makes.
+func (in *inspector) levels(h *turbofan.History) string {
+	spec := in.ch.model.Spec()
+	norm := spec.Normalizer
+	series := make([][]point, len(spec.Schema.Sensors))
+	start, n := make([]float64, len(series)), make([]float64, len(series))
+	z := make([]float64, len(series))
+	for i := range h.Readings {
+		r := &h.Readings[i]
+		c := norm.Find(r.Settings)
+		if c < 0 {
+			continue
+		}
+		norm.Regimes[c].Z(r.Sensors, z)
+		for _, k := range spec.Keep {
+			if math.IsNaN(z[k]) {
+				continue
+			}
+			series[k] = append(series[k], point{r.Cycle, z[k]})
+			if r.Cycle <= norm.Config.HealthyCycles {
+				start[k], n[k] = start[k]+z[k], n[k]+1
+			}
+		}
+	}
+	worst, jumps := make([]float64, len(series)), make([]float64, len(series))
+	at := make([]int, len(series))
+	for _, k := range spec.Keep {
+		if k < len(in.run) && in.run[k] >= minRun {
+			continue // it knows a few values only: its standard deviation says nothing of what is usual
+		}
+		if n[k] >= 5 {
+			worst[k] = start[k] / n[k]
+		}
+		at[k], jumps[k] = largestJump(series[k])
+	}
+	if k, alone := outlier(worst); alone && math.Abs(worst[k]) > maxStart {
+		return fmt.Sprintf("%s starts %.1f standard deviations off, and no other sensor does", spec.Schema.Sensors[k].Name, worst[k])
+	}
+	if k, alone := outlier(jumps); alone && math.Abs(jumps[k]) > maxJump {
+		return fmt.Sprintf("%s steps by %.1f standard deviations after %d readings, and no other sensor does", spec.Schema.Sensors[k].Name, jumps[k], at[k])
+	}
+	return ""
+}
+
+// outlier returns the largest of v in magnitude and whether it stands alone. A fault of the machine moves several sensors,
+// one of a sensor that one.
+func outlier(v []float64) (int, bool) {
+	first, second := 0, 0.0
+	for i := range v {
+		if math.Abs(v[i]) > math.Abs(v[first]) {
+			first = i
+		}
+	}
+	for i := range v {
+		if i != first {
+			second = max(second, math.Abs(v[i]))
+		}
+	}
+	return first, second < alone*math.Abs(v[first])
+}
+
+// point is a sensor at a cycle, in standard deviations.
+type point struct {
+	cycle int
+	z     float64
+}
+
+// largestJump returns the largest difference between the medians of two windows side by side, and where it is. Windows
+// that are stretched over many cycles, as where a unit is in known conditions now and then, show wear: they are left out.
+func largestJump(v []point) (at int, jump float64) {
+	var before, after [jumpWindow]float64
+	for i := jumpWindow; i+jumpWindow <= len(v); i++ {
+		if v[i+jumpWindow-1].cycle-v[i-jumpWindow].cycle >= 3*jumpWindow {
+			continue
+		}
+		for j := range jumpWindow {
+			before[j], after[j] = v[i-jumpWindow+j].z, v[i+j].z
+		}
+		if d := median(after[:]) - median(before[:]); math.Abs(d) > math.Abs(jump) {
+			at, jump = i, d
+		}
+	}
+	return at, jump
+}
+
+// median sorts v.
+func median(v []float64) float64 {
+	slices.Sort(v)
+	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
+}
+
+// silence doubts an end that lies far past the unit's last reading: nobody saw the unit get there. It is believed where
+// the champion had expected about that.
+func (in *inspector) silence(h *turbofan.History) (string, error) {
+	last := h.Readings[len(h.Readings)-1].Cycle
+	gap := h.FailedAtCycle - last
+	if gap <= maxSilence {
+		return "", nil
+	}
+	errs, err := in.ch.model.Errors(Production, []turbofan.History{*h})
+	if err != nil {
+		return "", err
+	}
+	rmse, usual := math.Sqrt(errs[0].SSE/float64(errs[0].Rows)), float64(in.ch.model.Metrics().RMSEClipped)
+	if rmse > surprise*usual {
+		return fmt.Sprintf("it sent its last reading %d cycles before the end that is stated for it, and the champion is %.1f cycles off where %.1f is usual", gap, rmse, usual), nil
+	}
+	return "", nil
+}

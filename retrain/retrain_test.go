@@ -1,0 +1,381 @@
+package retrain_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"turbofan"
+	"turbofan/retrain"
+)
+
+func TestBetterChallengerIsPromoted(t *testing.T) {
+	p := newPlant(t)
+	s := p.start(options{})
+	first := s.run(turbofan.RetrainRequest{Reason: "first model"})
+	if first.Status != turbofan.JobSuccess || !first.Result.Promoted || first.Result.Because != "there is no champion yet" || p.serving().Version != "1" {
+		t.Fatalf("first job %+v, %+v", first, first.Result)
+	}
+	p.live(fleet("new", 16, 3, newMode), nil)
+	j := s.run(turbofan.RetrainRequest{Reason: "psi(s2) = 0.4", Trigger: "drift"})
+	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || j.Result.ModelVersion != "2" || j.Result.Champion != "1" || j.Result.NewUnits != 16 {
+		t.Fatalf("job %+v, %+v", j, j.Result)
+	}
+	groups := map[string]turbofan.GateComparison{}
+	for _, g := range j.Result.HeldOut {
+		groups[g.Group] = g
+	}
+	if g := groups["new"]; g.Units != 16 || g.Challenger >= g.Champion || g.High >= 0 {
+		t.Errorf("on new units %+v", g)
+	}
+	if groups["baseline"].Units != 24 || groups["all"].Units != 40 {
+		t.Errorf("groups %+v", groups)
+	}
+	v := p.serving()
+	if v.Version != "2" || v.RunID != j.Result.RunID {
+		t.Errorf("champion %+v", v)
+	}
+	for tag, want := range map[string]string{"turbofan.reason": "psi(s2) = 0.4", "turbofan.trigger": "drift", "turbofan.gate": "promoted", "turbofan.champion_before": "1",
+		"turbofan.job": j.ID, "turbofan.random_state": "42", "turbofan.data_cut_off": j.DataCutOff.Format(time.RFC3339Nano)} {
+		if v.Tags[tag] != want {
+			t.Errorf("tag %s is %q, want %q", tag, v.Tags[tag], want)
+		}
+	}
+	if v.Tags["turbofan.digest"] == "" || v.Tags["turbofan.data_digest"] == "" {
+		t.Errorf("tags %v lack a digest", v.Tags)
+	}
+	run := must[turbofan.Run](t)(p.reg.Run(t.Context(), v.RunID))
+	if run.Status != turbofan.RunFinished || len(run.Params) == 0 || len(run.Metrics) == 0 {
+		t.Errorf("run %+v", run)
+	}
+	if p.counter("turbofan_promotions_total") != 2 || p.counter("turbofan_rollbacks_total") != 0 {
+		t.Error("promotions and rollbacks are miscounted")
+	}
+}
+
+// Nothing of this may become champion.
+func TestPoisonIsNotPromoted(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode  float64
+		end   func(units []turbofan.History) func(int) int
+		spoil func(r *turbofan.Reading, i int)
+	}{
+		"shuffled ends":                           {knownMode, shuffled, nil},
+		"shuffled ends of a new fault mode":       {newMode, shuffled, nil},
+		"ends 60 cycles late":                     {knownMode, shifted, nil},
+		"ends 60 cycles late of a new fault mode": {newMode, shifted, nil},
+		"stuck sensor":                            {knownMode, nil, func(r *turbofan.Reading, _ int) { r.Sensors[1] = 101.5 }},
+		"sensor stuck half way": {knownMode, nil, func(r *turbofan.Reading, i int) {
+			if i > 50 {
+				r.Sensors[2] = 9.75
+			}
+		}},
+		"sensor off": {knownMode, nil, func(r *turbofan.Reading, _ int) { r.Sensors[1] += 6 }},
+		"sensor off half way": {newMode, nil, func(r *turbofan.Reading, i int) {
+			if i > 50 {
+				r.Sensors[3] -= 4
+			}
+		}},
+		"sensor gone": {knownMode, nil, func(r *turbofan.Reading, _ int) { r.Sensors[3] = math.NaN() }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlant(t)
+			p.champion(p.base)
+			units := fleet("poison", 24, 3, c.mode)
+			for u := range units {
+				for i := range units[u].Readings {
+					if c.spoil != nil {
+						c.spoil(&units[u].Readings[i], i)
+					}
+				}
+			}
+			var end func(int) int
+			if c.end != nil {
+				end = c.end(units)
+			}
+			p.live(units, end)
+			j := p.start(options{}).run(turbofan.RetrainRequest{Trigger: "drift"})
+			if j.Status != turbofan.JobRefused && (j.Status != turbofan.JobSuccess || j.Result.Promoted) {
+				t.Errorf("job %+v, %+v", j, j.Result)
+			}
+			if v := p.serving(); v.Version != "1" {
+				t.Errorf("version %s serves", v.Version)
+			}
+			if j.Result != nil {
+				t.Logf("the gate refused it: %s", j.Result.Because)
+			} else {
+				t.Logf("refused: %s", j.Error)
+			}
+		})
+	}
+}
+
+func shuffled(units []turbofan.History) func(int) int {
+	order := rand.New(rand.NewPCG(1, 1)).Perm(len(units))
+	return func(i int) int { return units[order[i]].FailedAtCycle }
+}
+
+func shifted(units []turbofan.History) func(int) int {
+	return func(i int) int { return units[i].FailedAtCycle + 60 }
+}
+
+// A challenger that has nothing new to be better at must be better, also when it is forced.
+func TestForcedChallengerMustBeBetter(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	s := p.start(options{change: func(c *retrain.Config) { c.Model.Boosting.MaxIter = 4 }})
+	j := s.run(turbofan.RetrainRequest{Force: true})
+	if j.Status != turbofan.JobSuccess || j.Result.Promoted || p.serving().Version != "1" {
+		t.Fatalf("job %+v, %+v", j, j.Result)
+	}
+	if v := must[turbofan.ModelVersion](t)(p.reg.Version(t.Context(), "rul", "2")); v.Tags["turbofan.gate"] != "refused" {
+		t.Errorf("tags %v", v.Tags)
+	}
+}
+
+func TestTooLittleDataIsRefused(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.live(fleet("new", 5, 3, newMode), nil)
+	s := p.start(options{})
+	j := s.run(turbofan.RetrainRequest{})
+	if want := "5 units with a known end are new since version 1; 8 are needed, so 3 are missing: send their outcomes to /feedback"; j.Status != turbofan.JobRefused || j.Error != want {
+		t.Errorf("%s: %q, want %q", j.Status, j.Error, want)
+	}
+	if j.Trigger != "manual" || j.Reason != "manual" {
+		t.Errorf("trigger %q, reason %q", j.Trigger, j.Reason)
+	}
+	p.live(fleet("late", 8, 4, newMode), func(i int) int { return 400 })
+	j = s.run(turbofan.RetrainRequest{})
+	if want := "8 of 13 new units were left out, because their sensors or their stated ends cannot be trusted (the log says why of each); 5 remain and 8 are needed, so 3 are missing"; j.Error != want {
+		t.Errorf("%q, want %q", j.Error, want)
+	}
+}
+
+func TestOneJobAtATime(t *testing.T) {
+	p := newPlant(t)
+	s := p.start(options{idle: true})
+	j := must[turbofan.Job](t)(s.Submit(t.Context(), turbofan.RetrainRequest{Reason: "a"}))
+	_, err := s.Submit(t.Context(), turbofan.RetrainRequest{Reason: "b"})
+	if want := fmt.Sprintf("job %s is active: wait for it or cancel it", j.ID); turbofan.ErrorCode(err) != turbofan.EConflict || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if _, err := s.Submit(t.Context(), turbofan.RetrainRequest{Reason: strings.Repeat("x", 2001)}); err == nil || err.Error() != "reason: has 2001 bytes, more than the 2000 allowed" {
+		t.Errorf("%v", err)
+	}
+	if j, err = s.Cancel(t.Context(), j.ID); err != nil || j.Status != turbofan.JobCancelled {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	if _, err = s.Cancel(t.Context(), j.ID); turbofan.ErrorCode(err) != turbofan.EConflict || err.Error() != "job "+j.ID+" has ended: cancelled" {
+		t.Errorf("%v", err)
+	}
+	if _, err = s.Cancel(t.Context(), "none"); turbofan.ErrorCode(err) != turbofan.ENotFound {
+		t.Errorf("%v", err)
+	}
+	must[turbofan.Job](t)(s.Submit(t.Context(), turbofan.RetrainRequest{}))
+}
+
+func TestCancelWhileItRuns(t *testing.T) {
+	p := newPlant(t)
+	hold := make(chan struct{})
+	s := p.start(options{hold: hold})
+	j := must[turbofan.Job](t)(s.Submit(t.Context(), turbofan.RetrainRequest{}))
+	<-hold
+	if _, err := s.Cancel(t.Context(), j.ID); err != nil {
+		t.Fatal(err)
+	}
+	next := s.run(turbofan.RetrainRequest{}) // runs once the first has let go
+	if next.Status != turbofan.JobSuccess || next.Result.ModelVersion != "1" {
+		t.Errorf("the next job %+v", next)
+	}
+	if j = must[turbofan.Job](t)(s.Job(t.Context(), j.ID)); j.Status != turbofan.JobCancelled || j.Result != nil {
+		t.Errorf("the cancelled job is %+v", j)
+	}
+}
+
+func TestRestartResumesFromPending(t *testing.T) {
+	p := newPlant(t)
+	hold := make(chan struct{})
+	a := p.start(options{hold: hold})
+	j := must[turbofan.Job](t)(a.Submit(t.Context(), turbofan.RetrainRequest{}))
+	<-hold
+	a.stop()
+	if j = must[turbofan.Job](t)(a.Job(t.Context(), j.ID)); j.Status != turbofan.JobPending || j.Progress != 0 {
+		t.Fatalf("after the process ended the job is %+v", j)
+	}
+	b := p.start(options{})
+	if end := b.until(ended); end.ID != j.ID || end.Status != turbofan.JobSuccess || p.serving().Version != "1" {
+		t.Errorf("after a restart the job is %+v", end)
+	}
+}
+
+// dying is a registry of a process that dies before the alias moves, or after it.
+type dying struct {
+	turbofan.Registry
+	dead  *bool
+	after bool
+}
+
+func (d *dying) SetAlias(ctx context.Context, name, alias, version string) error {
+	if d.after {
+		if err := d.Registry.SetAlias(ctx, name, alias, version); err != nil {
+			return err
+		}
+	}
+	*d.dead = true
+	return errors.New("killed")
+}
+
+func TestDeathAroundPromotion(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		t.Run(fmt.Sprint("alias moved: ", after), func(t *testing.T) {
+			p := newPlant(t)
+			p.champion(p.base)
+			p.live(fleet("new", 16, 3, newMode), nil)
+			dead := false
+			tried := make(chan struct{})
+			a := p.start(options{reg: &dying{Registry: p.reg, dead: &dead, after: after}, hook: func(j turbofan.Job) error {
+				if dead { // a dead process writes nothing
+					close(tried)
+					dead = false
+					return errors.New("killed")
+				}
+				return nil
+			}})
+			j := must[turbofan.Job](t)(a.Submit(t.Context(), turbofan.RetrainRequest{}))
+			<-tried
+			a.stop()
+			if want := map[bool]string{false: "1", true: "2"}[after]; p.serving().Version != want {
+				t.Fatalf("version %s serves, want %s", p.serving().Version, want)
+			}
+			end := p.start(options{}).until(ended)
+			if end.ID != j.ID || end.Status != turbofan.JobSuccess || !end.Result.Promoted || end.Result.ModelVersion != "2" || end.Result.Champion != "1" || end.Result.NewUnits != 16 {
+				t.Errorf("after the restart the job is %+v, %+v", end, end.Result)
+			}
+			if n := len(must[[]turbofan.ModelVersion](t)(p.reg.Versions(t.Context(), "rul"))); n != 2 || p.serving().Version != "2" {
+				t.Errorf("%d versions, %s serves: the job must not train twice", n, p.serving().Version)
+			}
+		})
+	}
+}
+
+// A champion that somebody chose while the job ran was not what the challenger was judged beside.
+func TestChampionMovesMeanwhile(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	other := p.version(p.base)
+	p.live(fleet("new", 16, 3, newMode), nil)
+	s := p.start(options{hook: func(j turbofan.Job) error {
+		if j.Stage == "registering" {
+			p.promote(other)
+		}
+		return nil
+	}})
+	j := s.run(turbofan.RetrainRequest{})
+	if j.Result == nil || j.Result.Promoted || !strings.HasPrefix(j.Result.Because, "not promoted: version 2 became champion while the job ran, the challenger was judged beside 1; ") || p.serving().Version != "2" {
+		t.Errorf("job %+v, %+v", j, j.Result)
+	}
+	if v := must[turbofan.ModelVersion](t)(p.reg.Version(t.Context(), "rul", "3")); v.Tags["turbofan.gate"] != "refused" {
+		t.Errorf("tags %v", v.Tags)
+	}
+}
+
+func TestSchedule(t *testing.T) {
+	p := newPlant(t)
+	s := p.start(options{change: func(c *retrain.Config) { c.Every = time.Nanosecond }})
+	j := s.until(ended)
+	if j.Trigger != "schedule" || j.Reason != "schedule: every 1ns" || j.Status != turbofan.JobSuccess {
+		t.Errorf("job %+v", j)
+	}
+}
+
+// A champion that does worse on units that ended since is taken back; one that does not, stays.
+func TestWatch(t *testing.T) {
+	for name, c := range map[string]struct {
+		bad   bool
+		units int
+		prep  func(p *plant)
+		back  bool
+	}{
+		"worse":            {bad: true, units: 20, back: true},
+		"as good":          {units: 20},
+		"too few units":    {bad: true, units: 15},
+		"chosen by a hand": {bad: true, units: 20, prep: func(p *plant) { p.promote(p.version(fleet("x", 24, 9, newMode))) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlant(t)
+			p.champion(p.base)
+			second := fleet("second", 24, 6, knownMode)
+			if c.bad {
+				second = fleet("second", 24, 6, newMode)
+			}
+			p.champion(second)
+			p.live(fleet("before", 20, 8, newMode), nil) // ended before the cut-off: no one's business
+			now := time.Now().UTC()
+			promoted := turbofan.Job{ID: "j", Status: turbofan.JobSuccess, Trigger: "drift", CreatedAt: now, DataCutOff: now, EndedAt: now,
+				Result: &turbofan.RetrainResult{ModelVersion: "2", Champion: "1", Promoted: true, NewUnits: 24}}
+			if err := p.state.CreateJob(t.Context(), promoted); err != nil {
+				t.Fatal(err)
+			}
+			p.live(fleet("since", c.units, 7, knownMode), nil)
+			if c.prep != nil {
+				c.prep(p)
+			}
+			serving := p.serving().Version
+			s := p.start(options{})
+			if !c.back { // the watch comes before jobs: when a job has ended, it has looked
+				if last := s.run(turbofan.RetrainRequest{}); p.serving().Version != serving && !last.Result.Promoted || p.counter("turbofan_rollbacks_total") != 0 {
+					t.Errorf("version %s serves, want %s", p.serving().Version, serving)
+				}
+				return
+			}
+			s.until(func(j turbofan.Job) bool { return j.ID == "j" })
+			if p.counter("turbofan_rollbacks_total") != 1 || p.serving().Version != "1" {
+				t.Errorf("version %s serves", p.serving().Version)
+			}
+			bad := must[turbofan.ModelVersion](t)(p.reg.Version(t.Context(), "rul", "2"))
+			if !strings.HasPrefix(bad.Tags["turbofan.rolled_back"], "rolled back to version 1: over 20 units that ended since, version 2 has a live error of ") {
+				t.Errorf("tags %v", bad.Tags)
+			}
+			if j := must[turbofan.Job](t)(s.Job(t.Context(), "j")); !strings.HasPrefix(j.Stage, "rolled back to version 1") {
+				t.Errorf("the job that promoted it says %q", j.Stage)
+			}
+			records := 0
+			for _, j := range must[[]turbofan.Job](t)(s.Jobs(t.Context(), 10)) {
+				if j.Trigger == "rollback" && j.Result.ModelVersion == "1" && j.Result.Champion == "2" && j.Status == turbofan.JobSuccess {
+					records++
+				}
+			}
+			if records != 1 {
+				t.Errorf("%d records of the rollback", records)
+			}
+		})
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	for want, change := range map[string]func(*retrain.Config){
+		"retrain.model_name: and alias must be given":               func(c *retrain.Config) { c.Alias = "" },
+		"retrain.experiment: is missing":                            func(c *retrain.Config) { c.Experiment = "" },
+		"retrain.work_dir: is missing":                              func(c *retrain.Config) { c.WorkDir = "" },
+		"retrain.min_new_units: must be at least 1":                 func(c *retrain.Config) { c.MinNewUnits = 0 },
+		"retrain.gate: max_ratio and margin must be above 0":        func(c *retrain.Config) { c.Gate.Margin = 0 },
+		"retrain.gate.min_better: must be from 0 to 1":              func(c *retrain.Config) { c.Gate.MinBetter = 2 },
+		"retrain.every: must be at least 0":                         func(c *retrain.Config) { c.Every = -1 },
+		"retrain.watch.units: must be 0 or at least 2":              func(c *retrain.Config) { c.Watch.Units = 1 },
+		"retrain.watch.confidence: must be above 0.5 and at most 1": func(c *retrain.Config) { c.Watch.Confidence = 0.5 },
+		"model.folds: must be from 2 to 100":                        func(c *retrain.Config) { c.Model.Folds = 1 },
+	} {
+		c := retrain.DefaultConfig()
+		c.WorkDir = t.TempDir()
+		change(&c)
+		if _, err := retrain.New(c, nil, nil, retrain.Stores{}, nil, nil, nil); fmt.Sprint(err) != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
