@@ -344,6 +344,10 @@ func nearest(text string, names []string) string {
 		far  int
 	}
 	var all []candidate
+	const longest = 64 // a text beyond any name is near none
+	if len(text) > longest {
+		return ""
+	}
 	for _, n := range names {
 		d := editDistance(strings.ToLower(text), n)
 		if d <= max(1, len(n)/3) || len(text) >= 3 && strings.HasPrefix(n, strings.ToLower(text)) {
@@ -356,22 +360,27 @@ func nearest(text string, names []string) string {
 	return slices.MinFunc(all, func(a, b candidate) int { return cmp.Compare(a.far, b.far) }).name
 }
 
-// editDistance counts the insertions, deletions and replacements of bytes between a and b.
+// editDistance counts the insertions, deletions, replacements and swaps of neighbours that lead from a to b, in bytes.
 func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
+	}
+	for j := range b {
+		d[0][j+1] = j + 1
 	}
 	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
 		for j := range len(b) {
 			cost := 1
 			if a[i] == b[j] {
 				cost = 0
 			}
-			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+			d[i+1][j+1] = min(d[i][j+1]+1, d[i+1][j]+1, d[i][j]+cost)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				d[i+1][j+1] = min(d[i+1][j+1], d[i-1][j-1]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return d[len(a)][len(b)]
 }

@@ -148,6 +148,10 @@ type demoClients struct {
 
 func runDemo(ctx context.Context, o demoOptions, stdout, stderr io.Writer) (err error) {
 	d := &demo{o: o, out: stdout, err: stderr, bar: newProgress(stderr), began: time.Now()}
+	defer d.bar.done()
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
 	reportDir := filepath.Join(o.dataDir, "report")
 	if err := os.MkdirAll(reportDir, 0o755); err != nil {
 		return fmt.Errorf("the report directory %s cannot be made: %s; choose another with --data-dir", reportDir, pathReason(err))
@@ -168,10 +172,6 @@ func runDemo(ctx context.Context, o demoOptions, stdout, stderr io.Writer) (err 
 	}
 	if !o.keep {
 		defer func() { err = errors.Join(err, os.RemoveAll(state)) }()
-	}
-	defer d.bar.done()
-	if err := d.prepare(ctx); err != nil {
-		return err
 	}
 	stop, err := d.startPlatform(ctx, state)
 	if err != nil {

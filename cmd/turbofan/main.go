@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,8 +25,8 @@ func main() {
 	os.Exit(code)
 }
 
-// interruptible returns a context that ends at the first Ctrl-C or SIGTERM. The second one ends the process at once, for
-// a person who will not wait for a drain.
+// interruptible returns a context that ends at the first Ctrl-C or SIGTERM. One that comes later ends the process at
+// once, for a person who will not wait for a drain; wrappers that pass a signal on at once do not count.
 func interruptible(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
@@ -33,9 +34,13 @@ func interruptible(parent context.Context) (context.Context, context.CancelFunc)
 	go func() {
 		<-signals
 		cancel()
-		<-signals
-		fmt.Fprintln(os.Stderr, "turbofan: ended at once, by a second signal")
-		os.Exit(exitInterrupted)
+		for began := time.Now(); ; {
+			<-signals
+			if time.Since(began) > 500*time.Millisecond {
+				fmt.Fprintln(os.Stderr, "turbofan: ended at once, by a second signal")
+				os.Exit(exitInterrupted)
+			}
+		}
 	}()
 	return ctx, cancel
 }
