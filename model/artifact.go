@@ -104,6 +104,9 @@ func (m *Model) write(dir string) (string, error) {
 		sum := sha256.Sum256(b)
 		man.Files[name] = hex.EncodeToString(sum[:])
 	}
+	if err := m.writePython(dir, man.Files); err != nil {
+		return "", err
+	}
 	b, err := json.MarshalIndent(man, "", " ")
 	if err != nil {
 		return "", fmt.Errorf("encode %s: %w", manifestFile, err)
@@ -113,7 +116,10 @@ func (m *Model) write(dir string) (string, error) {
 	}
 	sum := sha256.Sum256(b)
 	digest := hex.EncodeToString(sum[:])
-	return digest, writeFile(filepath.Join(dir, mlmodelFile), m.mlmodel(digest))
+	if b, err = m.mlmodel(dir, digest); err != nil {
+		return "", err
+	}
+	return digest, writeFile(filepath.Join(dir, mlmodelFile), b)
 }
 
 func writeFile(path string, b []byte) error {
@@ -130,19 +136,6 @@ func writeFile(path string, b []byte) error {
 		return err
 	}
 	return f.Close()
-}
-
-// mlmodel is the file by which MLflow's tools know a directory as a model.
-func (m *Model) mlmodel(digest string) []byte {
-	return fmt.Appendf(nil, `flavors:
-  turbofan:
-    data: .
-    format_version: %d
-metadata:
-  digest: %s
-  kind: %s
-  schema: %s
-`, formatVersion, digest, m.cfg.Kind, m.spec.Schema.Name)
 }
 
 // Open reads an artifact directory, checks every file against its digest and lets the model answer its golden
@@ -177,6 +170,9 @@ func open(dir string) (*Model, error) {
 			return nil, turbofan.Errorf(turbofan.EInvalid, "%s is not the file that was saved: its SHA-256 differs", name)
 		}
 		files[name] = b
+	}
+	if err := checkOthers(dir, man.Files, files); err != nil {
+		return nil, err
 	}
 	sum := sha256.Sum256(raw)
 	m := &Model{cfg: man.Config, data: man.Data, metrics: man.Metrics, calibration: man.Calibration, digest: hex.EncodeToString(sum[:]), spec: &feature.Spec{}, reference: &reference.Reference{}}
