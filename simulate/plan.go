@@ -43,7 +43,9 @@ type Config struct {
 	FeedbackDelay int
 	// MissingFeedback is the share of units whose outcome is never sent.
 	MissingFeedback float64
-	Seed            int64
+	// Faults break sensors of some units. They change no other part of the stream.
+	Faults []Fault
+	Seed   int64
 }
 
 // DefaultConfig returns a staggered fleet of fifty with a few units mixed in before each boundary.
@@ -68,13 +70,33 @@ func (c Config) validate() error {
 	case c.FeedbackDelay < 0:
 		return turbofan.Invalid("simulate.feedback_delay", "must be at least 0")
 	}
+	seen := map[string]bool{}
 	for i, q := range c.Quarters {
 		if len(q.Units) == 0 {
 			return turbofan.Invalid("simulate.quarters", "%s (%s, number %d) has no units", q.Name, q.Subset, i+1)
 		}
+		for j := range q.Units {
+			h := &q.Units[j]
+			if len(h.Readings) == 0 {
+				return turbofan.Invalid("simulate.quarters", "unit %s of %s has no readings", h.UnitID, q.Subset)
+			}
+			id := unitID(q.Subset, h)
+			if seen[id] {
+				return turbofan.Invalid("simulate.quarters", "unit %s of %s is there twice: its cycles would come again", h.UnitID, q.Subset)
+			}
+			seen[id] = true
+		}
+	}
+	for i := range c.Faults {
+		if err := c.Faults[i].validate(c.Quarters[0].Units[0].Readings[0].Sensors, i); err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// unitID is the name under which a unit sends; units of two subsets may have the same number.
+func unitID(subset string, h *turbofan.History) string { return subset + "-" + h.UnitID }
 
 // flight is one unit's place in the stream.
 type flight struct {
@@ -83,6 +105,7 @@ type flight struct {
 	history *turbofan.History
 	start   int // tick of its first reading
 	silent  bool
+	faults  []*Fault
 }
 
 // Plan is the whole stream, fixed before it begins.
@@ -125,6 +148,7 @@ func NewPlan(cfg Config) (*Plan, error) {
 		p.Ticks = max(p.Ticks, f.start+n, p.outcomeTick(&f)+1)
 		p.flights = append(p.flights, f)
 	}
+	p.breakSensors()
 	slices.SortStableFunc(p.flights, func(a, b flight) int { return cmp.Compare(a.start, b.start) })
 	return p, nil
 }
@@ -136,7 +160,7 @@ func order(cfg Config, rng *rand.Rand) (queue []flight, first []int) {
 	for q := range cfg.Quarters {
 		for _, i := range rng.Perm(len(cfg.Quarters[q].Units)) {
 			h := &cfg.Quarters[q].Units[i]
-			byQuarter[q] = append(byQuarter[q], flight{id: cfg.Quarters[q].Subset + "-" + h.UnitID, quarter: q, history: h})
+			byQuarter[q] = append(byQuarter[q], flight{id: unitID(cfg.Quarters[q].Subset, h), quarter: q, history: h})
 		}
 	}
 	first = make([]int, len(cfg.Quarters))

@@ -48,6 +48,9 @@ type Runner struct {
 // Run streams until the plan or ctx ends. A request that fails is reported to Hooks.Sent and the stream goes on: a
 // plant does not stop because a server does. It returns the first tick that was not sent whole.
 func (r *Runner) Run(ctx context.Context) (int, error) {
+	if r.Plan == nil || r.Predictions == nil || r.Feedback == nil {
+		return 0, turbofan.Invalid("simulate.runner", "needs a plan, a prediction service and a feedback service")
+	}
 	active := make([]*flight, 0, r.Plan.cfg.Fleet)
 	var ended []*flight // waiting for their outcome
 	next := 0
@@ -79,15 +82,6 @@ func (r *Runner) Run(ctx context.Context) (int, error) {
 	return r.Plan.Ticks, nil
 }
 
-// at returns the index of the reading that f sends in tick, or -1.
-func (r *Runner) at(f *flight, tick int) int {
-	i := (tick - f.start) * r.Plan.cfg.Sample
-	if i < 0 || i >= len(f.history.Readings) {
-		return -1
-	}
-	return i
-}
-
 func (r *Runner) sendReadings(ctx context.Context, tick int, active []*flight) {
 	work := make(chan *flight)
 	var wg sync.WaitGroup
@@ -106,12 +100,10 @@ func (r *Runner) sendReadings(ctx context.Context, tick int, active []*flight) {
 }
 
 func (r *Runner) send(ctx context.Context, tick int, f *flight) {
-	i := r.at(f, tick)
-	if i < 0 || ctx.Err() != nil {
+	reading, i, ok := r.Plan.reading(f, tick)
+	if !ok || ctx.Err() != nil {
 		return
 	}
-	reading := f.history.Readings[i]
-	reading.UnitID = f.id
 	rul, _ := f.history.RUL(i)
 	began := time.Now()
 	ps, err := r.Predictions.Predict(ctx, turbofan.PredictRequest{Readings: []turbofan.Reading{reading}})
@@ -131,7 +123,7 @@ func (r *Runner) send(ctx context.Context, tick int, f *flight) {
 func (r *Runner) land(tick int, active, ended []*flight) (flying, landed []*flight) {
 	flying = active[:0]
 	for _, f := range active {
-		if r.at(f, tick+1) >= 0 {
+		if r.Plan.at(f, tick+1) >= 0 {
 			flying = append(flying, f)
 		} else if f.history.FailedAtCycle > 0 && !f.silent {
 			ended = append(ended, f)
@@ -140,29 +132,61 @@ func (r *Runner) land(tick int, active, ended []*flight) (flying, landed []*flig
 	return flying, ended
 }
 
-// sendOutcomes tells the ends that are known by now, in one call.
+// sendOutcomes tells the ends that are known by now, in one call. What a server that is away did not take is sent again
+// in the next tick, as a technician would; where one outcome is at fault the others are sent without it.
 func (r *Runner) sendOutcomes(ctx context.Context, tick int, ended []*flight) ([]*flight, error) {
-	var due []turbofan.Outcome
+	var due []*flight
 	waiting := ended[:0]
 	for _, f := range ended {
 		if r.Plan.outcomeTick(f) > tick {
 			waiting = append(waiting, f)
-			continue
+		} else {
+			due = append(due, f)
 		}
-		end := f.history.FailedAtCycle
-		due = append(due, turbofan.Outcome{Key: "failure-" + f.id, UnitID: f.id, FailedAtCycle: &end, Event: "failure"})
 	}
 	if len(due) == 0 || tick < r.FromTick {
 		return waiting, nil
 	}
-	_, err := r.Feedback.Record(ctx, due)
-	if ctx.Err() != nil {
-		return waiting, ctx.Err()
+	err := r.record(ctx, due)
+	if refused(err) && len(due) > 1 {
+		for _, f := range due {
+			one := []*flight{f}
+			if err := r.record(ctx, one); err != nil && !refused(err) {
+				waiting = append(waiting, f)
+			}
+			if ctx.Err() != nil {
+				return waiting, ctx.Err()
+			}
+		}
+		return waiting, nil
 	}
-	if r.Hooks.Outcome != nil {
-		for _, o := range due {
+	if err != nil && !refused(err) {
+		waiting = append(waiting, due...)
+	}
+	return waiting, ctx.Err()
+}
+
+// record sends the outcomes of flights and tells the hook, unless they will be sent one by one.
+func (r *Runner) record(ctx context.Context, due []*flight) error {
+	outcomes := make([]turbofan.Outcome, len(due))
+	for i, f := range due {
+		end := f.history.FailedAtCycle
+		outcomes[i] = turbofan.Outcome{Key: "failure-" + f.id, UnitID: f.id, FailedAtCycle: &end, Event: "failure"}
+	}
+	_, err := r.Feedback.Record(ctx, outcomes)
+	if r.Hooks.Outcome != nil && ctx.Err() == nil && (len(due) == 1 || !refused(err)) {
+		for _, o := range outcomes {
 			r.Hooks.Outcome(o, err)
 		}
 	}
-	return waiting, nil
+	return err
+}
+
+// refused reports whether sending the same again cannot help.
+func refused(err error) bool {
+	switch turbofan.ErrorCode(err) {
+	case turbofan.EInvalid, turbofan.ENotFound, turbofan.EConflict, turbofan.ETooLarge:
+		return true
+	}
+	return false
 }
