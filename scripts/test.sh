@@ -20,8 +20,8 @@ venv() {
 	scripts/venv.sh "$@" >/tmp/turbofan-venv-"$1".log 2>&1 || missing="$missing\n  could not make .venv/$1; see /tmp/turbofan-venv-$1.log"
 }
 if command -v python3 >/dev/null 2>&1; then
-	venv mlflow2 'mlflow==2.22.5' 'sqlalchemy<2.1' 'setuptools<81' scikit-learn
-	venv mlflow3 'mlflow==3.17.2' scikit-learn pillow
+	venv mlflow2 'mlflow==2.22.5' 'sqlalchemy<2.1' 'setuptools<81' scikit-learn onnx onnxruntime
+	venv mlflow3 'mlflow==3.17.2' scikit-learn pillow onnx onnxruntime
 	venv bentoml 'bentoml==1.4.39'
 	TURBOFAN_PYTHON=$(pwd)/.venv/bentoml/bin/python
 	export TURBOFAN_PYTHON
