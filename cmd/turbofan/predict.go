@@ -94,6 +94,9 @@ func readFleet(stdin io.Reader, path string, schema turbofan.Schema) ([]turbofan
 	first := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
 	if len(first) > 0 && !strings.Contains(line, ",") {
 		if _, err := strconv.ParseFloat(first[0], 64); err == nil {
+			if engines := turbofan.CMAPSS(); len(schema.Settings) != len(engines.Settings) || len(schema.Sensors) != len(engines.Sensors) {
+				return nil, turbofan.Invalid(path, "is C-MAPSS text, and the model was trained on %s, with %d settings and %d sensors: give it a CSV file with a header", schema.Name, len(schema.Settings), len(schema.Sensors))
+			}
 			s, err := dataset.ReadCMAPSS(br, path, path)
 			if err != nil {
 				return nil, err
