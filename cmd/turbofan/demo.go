@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -285,8 +286,9 @@ func (d *demo) trainFirst(ctx context.Context) error {
 		}
 		if len(jobs) == 1 {
 			j := jobs[0]
-			d.bar.update(j.Progress, j.Stage != stage, "training version 1 on %s: %s", d.o.subsets[0], j.Stage)
-			stage = j.Stage
+			now := cmp.Or(j.Stage, "starting")
+			d.bar.update(j.Progress, now != stage, "training version 1 on %s: %s", d.o.subsets[0], now)
+			stage = now
 			if j.Status == turbofan.JobSuccess {
 				d.first = j.Result.ModelVersion
 				d.bar.say("version %s: cross-validated RMSE %.2f cycles, trained in %.1f s", d.first, j.Result.Metrics["cv_rmse_clipped"], j.Result.Seconds)
