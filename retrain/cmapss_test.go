@@ -13,6 +13,9 @@ import (
 
 // No engine of NASA's is taken for broken, whatever its fault mode or its conditions.
 func TestSoundEnginesAreKept(t *testing.T) {
+	if raceEnabled {
+		t.Skip("one goroutine over four training sets: nothing to race, and minutes of it")
+	}
 	dir := os.Getenv("TURBOFAN_DATA")
 	if dir == "" {
 		dir = "../../shared/cmapss"

@@ -379,3 +379,29 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// listener keeps what it hears, in order.
+type listener chan turbofan.Event
+
+func (l listener) Publish(_ context.Context, e turbofan.Event) { l <- e }
+
+func TestListenersHearOfEveryJob(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	heard := make(listener, 10)
+	s := p.start(options{change: func(c *retrain.Config) { c.Events = heard }})
+	refused := s.run(turbofan.RetrainRequest{})
+	p.live(fleet("new", 16, 3, newMode), nil)
+	promoted := s.run(turbofan.RetrainRequest{Reason: "psi(s2) = 0.4"})
+	for _, want := range []turbofan.Event{
+		{Kind: turbofan.EventRefused, JobID: refused.ID, Because: refused.Error},
+		{Kind: turbofan.EventRetraining, JobID: promoted.ID, Because: "psi(s2) = 0.4"},
+		{Kind: turbofan.EventPromoted, JobID: promoted.ID, Because: promoted.Result.Because, ModelVersion: "2"},
+	} {
+		got := <-heard
+		want.At, want.ModelName = got.At, "rul"
+		if got != want {
+			t.Errorf("heard %+v, want %+v", got, want)
+		}
+	}
+}

@@ -34,6 +34,8 @@ type Config struct {
 	// Every is how often a job is submitted without anybody asking, counted from the newest job; 0 is never.
 	Every time.Duration
 	Watch Watch
+	// Events hears of jobs that start and end, of promotions and of rollbacks; nil means nobody listens.
+	Events turbofan.EventSink
 }
 
 // Watch is the rule by which a champion that turned out worse than the one before it is taken back. Both answer, one of
@@ -362,11 +364,37 @@ func (s *Service) conclude(j *turbofan.Job, result *turbofan.RetrainResult, err 
 		j.Status, j.Error = turbofan.JobFailure, turbofan.ErrorMessage(err)
 		s.log.Error("retraining failed", "job", j.ID, "error", err)
 	}
+	s.tell(ended(j), j)
 	s.metrics.jobs.WithLabelValues(string(j.Status)).Inc()
 	if err == nil && result.Promoted {
 		s.metrics.promotions.Inc()
 	}
 	s.metrics.seconds.Observe(j.EndedAt.Sub(j.StartedAt).Seconds())
+}
+
+// ended is what the end of a job is to a listener.
+func ended(j *turbofan.Job) turbofan.EventKind {
+	switch {
+	case j.Status == turbofan.JobFailure:
+		return turbofan.EventFailed
+	case j.Result != nil && j.Result.Promoted:
+		return turbofan.EventPromoted
+	}
+	return turbofan.EventRefused
+}
+
+func (s *Service) tell(kind turbofan.EventKind, j *turbofan.Job) {
+	if s.cfg.Events == nil {
+		return
+	}
+	e := turbofan.Event{Kind: kind, At: time.Now().UTC(), Because: j.Error, ModelName: s.cfg.ModelName, JobID: j.ID}
+	if kind == turbofan.EventRetraining {
+		e.Because = j.Reason
+	}
+	if j.Result != nil {
+		e.Because, e.ModelVersion = j.Result.Because, j.Result.ModelVersion
+	}
+	s.cfg.Events.Publish(context.Background(), e)
 }
 
 // report saves how far the job is. A job that was cancelled meanwhile keeps that state.

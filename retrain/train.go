@@ -50,6 +50,7 @@ func (s *Service) train(ctx context.Context, j *turbofan.Job) (*turbofan.Retrain
 	if err != nil {
 		return nil, err
 	}
+	s.tell(turbofan.EventRetraining, j) // there is enough data: it does start
 	challenger, err := model.Train(ctx, s.cfg.Model, g.data, s.progress(ctx, j))
 	if err != nil {
 		return nil, err

@@ -167,6 +167,7 @@ func (s *Service) rollBack(ctx context.Context, j *turbofan.Job, because string)
 	now := time.Now().UTC()
 	record := turbofan.Job{ID: newID(), Status: turbofan.JobSuccess, Trigger: triggerRollback, Reason: because, CreatedAt: now, StartedAt: now, EndedAt: now,
 		Stage: "done", Progress: 1, Result: &turbofan.RetrainResult{ModelVersion: good, Champion: bad, Promoted: true, Because: because}}
+	s.tell(turbofan.EventRolledBack, &record)
 	if err := s.stores.Jobs.CreateJob(ctx, record); err != nil && turbofan.ErrorCode(err) != turbofan.EConflict {
 		return fmt.Errorf("record rollback: %w", err)
 	}
