@@ -127,6 +127,7 @@ func serve(t *testing.T, env []string, args ...string) *process {
 	return p
 }
 
+// start starts any command; of one that serves it returns when that has named its ports.
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, urls: map[string]string{}, exited: make(chan struct{}), grown: make(chan struct{})}
@@ -160,6 +161,9 @@ func start(t *testing.T, env []string, args ...string) *process {
 			t.Logf("log of turbofan %s:\n%s", strings.Join(args, " "), p.log())
 		}
 	})
+	if args[0] != "serve" {
+		return p
+	}
 	select {
 	case <-named:
 	case <-p.exited:

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestEvaluateJSON reads the table as a program does: an array of objects on stdout and nothing else there.
+func TestEvaluateJSON(t *testing.T) {
+	fleet, data := must(t, shared.fleet), must(t, shared.trained)
+	code, out, errs := call(t, "evaluate", "--data", fleet, "--data-dir", data, "--subsets", "FD001,FD003", "--json")
+	if code != exitOK || strings.Contains(errs, "rmse") {
+		t.Fatalf("exit %d\n%s", code, errs)
+	}
+	var table []map[string]any
+	if err := json.Unmarshal([]byte(out), &table); err != nil || len(table) != 2 {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for i, subset := range []string{"FD001", "FD003"} {
+		row := table[i]
+		if row["subset"] != subset || row["units"] != 24.0 {
+			t.Errorf("row %d is %v", i, row)
+		}
+		for _, key := range []string{"rmse_clipped", "rmse_raw", "score", "mae", "coverage", "width", "auc"} {
+			if v, ok := row[key].(float64); !ok || v < 0 {
+				t.Errorf("%s: %s is %v", subset, key, row[key])
+			}
+		}
+	}
+	code, text, _ := call(t, "evaluate", "--data", fleet, "--data-dir", data, "--subsets", "FD001,FD003")
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if code != exitOK || len(lines) != 3 || !strings.Contains(lines[0], "RMSE clipped") || !strings.Contains(lines[2], "FD003") {
+		t.Errorf("the table: %d\n%s", code, text)
+	}
+}
+
+// TestToolsKeepStdoutForResults trains where progress is told, and reads stdout as JSON.
+func TestToolsKeepStdoutForResults(t *testing.T) {
+	fleet := must(t, shared.fleet)
+	out := filepath.Join(t.TempDir(), "model")
+	code, stdout, stderr := call(t, "train", "--data", fleet, "--folds", "2", "--model", "forest", "--register=false", "--out", out, "--json")
+	var result struct {
+		Digest    string
+		Directory string
+		Metrics   map[string]any
+	}
+	if err := json.Unmarshal([]byte(stdout), &result); err != nil || code != exitOK || result.Directory != out || len(result.Digest) != 64 || result.Metrics["rmse_clipped"] == nil {
+		t.Errorf("train: %d %v\n%s", code, err, stdout)
+	}
+	if !strings.Contains(stderr, "training forest on 24 units of FD001") || !strings.Contains(stderr, "fit 1 of 3") {
+		t.Errorf("progress was told as\n%s", stderr)
+	}
+	code, stdout, _ = call(t, "predict", "--model-dir", out, "--format", "json", filepath.Join(fleet, "test_FD001.txt"))
+	var rows []fleetRow
+	if err := json.Unmarshal([]byte(stdout), &rows); err != nil || code != exitOK || len(rows) != 24 {
+		t.Fatalf("predict: %d %v\n%s", code, err, stdout)
+	}
+	for i := 1; i < len(rows); i++ {
+		if rows[i].FailureProbability > rows[i-1].FailureProbability {
+			t.Errorf("unit %s is more urgent than %s above it", rows[i].UnitID, rows[i-1].UnitID)
+		}
+	}
+	code, stdout, _ = call(t, "version", "--json")
+	var b buildInfo
+	if err := json.Unmarshal([]byte(stdout), &b); err != nil || code != exitOK || b.Version == "" || b.GoVersion == "" {
+		t.Errorf("version: %d %v %s", code, err, stdout)
+	}
+}
+
+// TestInterrupted stops long work as Ctrl-C does: the status is 130 and nothing is left half-written.
+func TestInterrupted(t *testing.T) {
+	fleet := must(t, shared.fleet)
+	slow := []string{"--data", fleet, "--folds", "12", "--model", "blend"}
+	for name, args := range map[string][]string{
+		"train":    append([]string{"train", "--data-dir", "data", "--out", "model"}, slow...),
+		"evaluate": {"evaluate", "--data", fleet, "--subsets", "FD001", "--train", "blend"},
+		"demo":     {"demo", "--data", fleet, "--subsets", "FD001,FD003", "--model", "blend", "--data-dir", "data"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tmp := t.TempDir()
+			p := start(t, []string{"TMPDIR=" + tmp}, args...)
+			p.await("fit 1 of")
+			if code := p.signal(os.Interrupt); code != exitInterrupted {
+				t.Errorf("exit %d\n%s", code, p.log())
+			}
+			if !strings.HasSuffix(p.log(), "turbofan: interrupted") {
+				t.Errorf("it said\n%s", p.log())
+			}
+			var left []string
+			for _, dir := range []string{tmp, p.cmd.Dir} {
+				err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+					if err == nil && !d.IsDir() {
+						left = append(left, strings.TrimPrefix(path, dir+"/"))
+					}
+					return err
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := ""
+			if name == "demo" {
+				want = "data/demo.lock data/report/platform.log"
+			}
+			if got := strings.Join(left, " "); got != want {
+				t.Errorf("left behind: %q", got)
+			}
+		})
+	}
+}
+
+// TestHelp holds what every command's help must have.
+func TestHelp(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		args := append(strings.Fields(c.CommandPath())[1:], "--help")
+		code, out, errs := call(t, args...)
+		if code != exitOK || errs != "" || !strings.Contains(out, "Usage:\n  "+c.CommandPath()) {
+			t.Errorf("%s: %d %q", args, code, errs)
+		}
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: its short description is %q", c.CommandPath(), c.Short)
+		}
+		for line := range strings.Lines(c.Long) {
+			if len([]rune(line)) > 118 {
+				t.Errorf("%s: a line of its help has %d columns: %s", c.CommandPath(), len([]rune(line)), line)
+			}
+		}
+		for line := range strings.Lines(c.Example) {
+			if words := strings.Fields(line); len(words) > 0 && words[0] == "turbofan" {
+				sub, _, err := c.Root().Find(words[1:])
+				if err != nil || sub == c.Root() {
+					t.Errorf("%s: the example %q names no command", c.CommandPath(), strings.TrimSpace(line))
+				}
+				for _, w := range words {
+					name, _, _ := strings.Cut(strings.TrimPrefix(w, "--"), "=")
+					if strings.HasPrefix(w, "--") && sub.Flags().Lookup(name) == nil {
+						t.Errorf("%s: the example %q has a flag that there is not: %s", c.CommandPath(), strings.TrimSpace(line), w)
+					}
+					if w == "#" {
+						break
+					}
+				}
+			}
+		}
+		for _, sub := range c.Commands() {
+			if sub.IsAvailableCommand() {
+				walk(sub)
+			}
+		}
+	}
+	walk(newRootCommand())
+}
