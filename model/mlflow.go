@@ -18,16 +18,21 @@ import (
 
 	"turbofan"
 	"turbofan/condition"
+	"turbofan/feature"
 	"turbofan/onnx"
 )
 
-// The files that let MLflow's tools, and any ONNX runtime, use an artifact without turbofan.
+// The files of an artifact that any ONNX runtime can use.
 const (
-	onnxFile         = "model.onnx"
+	ONNXFile    = "model.onnx"
+	ExampleFile = "input_example.json" // rows to try it with
+)
+
+// The files beside them that MLflow's tools use.
+const (
 	requirementsFile = "requirements.txt"
 	condaFile        = "conda.yaml"
 	pythonEnvFile    = "python_env.yaml"
-	exampleFile      = "input_example.json"
 	servingFile      = "serving_input_example.json"
 )
 
@@ -48,7 +53,7 @@ func requirements() []string {
 
 // writePython writes the files for Python to dir and adds their digests to sums, which has the learner's.
 func (m *Model) writePython(dir string, sums map[string]string) error {
-	err := writeHashed(filepath.Join(dir, onnxFile), func(w io.Writer) error { return m.writeONNX(w, sums[learnerFile]) }, onnxFile, sums)
+	err := writeHashed(filepath.Join(dir, ONNXFile), func(w io.Writer) error { return m.writeONNX(w, sums[learnerFile]) }, ONNXFile, sums)
 	if err != nil {
 		return err
 	}
@@ -61,7 +66,7 @@ func (m *Model) writePython(dir string, sums map[string]string) error {
 	env := pythonEnv{pythonVersion, []string{"pip", "setuptools", "wheel"}, []string{"-r " + requirementsFile}}
 	files := map[string][]byte{
 		requirementsFile: []byte(strings.Join(pip, "\n") + "\n"),
-		exampleFile:      example,
+		ExampleFile:      example,
 		servingFile:      slices.Concat([]byte(`{"dataframe_split":`), example, []byte("}")),
 	}
 	for name, v := range map[string]any{condaFile: conda, pythonEnvFile: env} {
@@ -124,15 +129,25 @@ func (m *Model) writeONNX(w io.Writer, learnerDigest string) error {
 			"schema": m.spec.Schema.Name, "cap": format(m.calibration.Cap)},
 	}
 	for i := range m.learner {
-		out.Ensembles = append(out.Ensembles, m.learner[i].onnx(i))
+		out.Ensembles = append(out.Ensembles, m.learner[i].onnx(fmt.Sprintf("%s_%d", m.learner[i].kind, i)))
+	}
+	if len(m.late) == 0 {
+		return onnx.Write(w, &out)
+	}
+	gate := slices.Index(m.spec.Columns, feature.LateColumn)
+	for i := range out.Ensembles {
+		out.Ensembles[i] = gated(out.Ensembles[i], gate, false)
+	}
+	for i := range m.late {
+		out.Ensembles = append(out.Ensembles, gated(m.late[i].onnx(fmt.Sprintf("late_%s_%d", m.late[i].kind, i)), gate, true))
 	}
 	return onnx.Write(w, &out)
 }
 
-func (l *member) onnx(i int) onnx.Ensemble {
+func (l *member) onnx(name string) onnx.Ensemble {
 	var nodes []onnx.Node // one tree's, used again for the next
 	return onnx.Ensemble{
-		Name: fmt.Sprintf("%s_%d", l.kind, i), Base: l.weight * l.trees.Base(), Scale: l.weight * l.trees.Scale(), Trees: l.trees.NumTrees(),
+		Name: name, Base: l.weight * l.trees.Base(), Scale: l.weight * l.trees.Scale(), Trees: l.trees.NumTrees(),
 		Tree: func(t int) []onnx.Node {
 			nodes = nodes[:0]
 			for _, n := range l.trees.Tree(t) {
@@ -142,6 +157,30 @@ func (l *member) onnx(i int) onnx.Ensemble {
 			return nodes
 		},
 	}
+}
+
+// gated lets an ensemble answer only rows whose column gate says that their unit joined late, or only the others: every
+// tree gets a root that leads the others to a leaf of zero, and the base becomes a tree of its own.
+func gated(e onnx.Ensemble, gate int, late bool) onnx.Ensemble {
+	open, shut := 2, 1 // the tree begins at node 2
+	if late {
+		open, shut = shut, open
+	}
+	trees, base, inner := e.Trees, e.Base/e.Scale, e.Tree
+	e.Trees, e.Base = trees+1, 0
+	e.Tree = func(t int) []onnx.Node {
+		answer := []onnx.Node{{Leaf: true, Value: base}}
+		if t < trees {
+			answer = inner(t)
+		}
+		out := append(make([]onnx.Node, 0, len(answer)+2), onnx.Node{Feature: gate, Threshold: 0.5, MissingLeft: true, Left: open, Right: shut}, onnx.Node{Leaf: true})
+		for _, n := range answer {
+			n.Left, n.Right = n.Left+2, n.Right+2
+			out = append(out, n)
+		}
+		return out
+	}
+	return e
 }
 
 // inputExample is the newest row of each golden history, as pandas writes a DataFrame with orient "split".
@@ -218,13 +257,13 @@ func (m *Model) mlmodel(dir, digest string) ([]byte, error) {
 	}
 	f := mlmodel{
 		Flavors: map[string]any{
-			"python_function": map[string]any{"loader_module": "mlflow.onnx", "data": onnxFile, "python_version": pythonVersion,
+			"python_function": map[string]any{"loader_module": "mlflow.onnx", "data": ONNXFile, "python_version": pythonVersion,
 				"env": map[string]string{"conda": condaFile, "virtualenv": pythonEnvFile}},
-			"onnx":     map[string]any{"data": onnxFile, "onnx_version": onnxVersion, "providers": []string{"CPUExecutionProvider"}, "onnx_session_options": nil, "code": nil},
+			"onnx":     map[string]any{"data": ONNXFile, "onnx_version": onnxVersion, "providers": []string{"CPUExecutionProvider"}, "onnx_session_options": nil, "code": nil},
 			"turbofan": map[string]any{"data": ".", "format_version": formatVersion},
 		},
 		Metadata:      map[string]any{"digest": digest, "kind": m.cfg.Kind, "schema": m.spec.Schema.Name, "cap": m.calibration.Cap},
-		Example:       map[string]any{"artifact_path": exampleFile, "serving_input_path": servingFile, "type": "dataframe", "pandas_orient": "split"},
+		Example:       map[string]any{"artifact_path": ExampleFile, "serving_input_path": servingFile, "type": "dataframe", "pandas_orient": "split"},
 		MLflowVersion: mlflowVersion, SizeBytes: size, UUID: digest[:32],
 	}
 	inputs := make([]signatureColumn, len(m.spec.Columns))

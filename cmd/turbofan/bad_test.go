@@ -182,7 +182,7 @@ func TestBadCommands(t *testing.T) {
 	}{
 		{"serv", 2, `turbofan does not know "serv"; did you mean serve?`, "turbofan --help"},
 		{"data ftch", 2, `turbofan data does not know "ftch"; did you mean fetch?`, "turbofan data --help"},
-		{"nonsense", 2, `turbofan does not know "nonsense"; it knows data, demo, drift, evaluate, health, predict, registry, serve, simulate, train, version`, "turbofan --help"},
+		{"nonsense", 2, `turbofan does not know "nonsense"; it knows data, demo, drift, evaluate, export, health, predict, registry, serve, simulate, train, version`, "turbofan --help"},
 		{"serve now", 2, `turbofan serve takes no argument "now"`, "turbofan serve --help"},
 		{"serve --prot predict=1", 2, "unknown flag: --prot; did you mean --port?", "turbofan serve --help"},
 		{"serve --config", 2, "--config wants a value", "turbofan serve --help"},

@@ -16,7 +16,7 @@ import (
 func newDataCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "data",
-		Short: "Fetch, check, describe or make up run-to-failure data",
+		Short: "Fetch, check, describe, process or make up run-to-failure data",
 		Long: strings.TrimSpace(`
 Everything about the data that models learn from: NASA's C-MAPSS turbofan engines, run to failure.
 
@@ -26,11 +26,12 @@ data/raw, then in ../shared/cmapss.`),
   turbofan data fetch                       download C-MAPSS into data/raw and check every file
   turbofan data verify                      compare what is there with the published checksums
   turbofan data describe                    answer the first questions, in words and pictures
+  turbofan data process                     write feature rows as CSV, for a notebook
   turbofan data synth --out data/synthetic  make engines up, for a machine that is offline`, "\n"),
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newDataFetchCommand(), newDataVerifyCommand(), newDataDescribeCommand(), newDataSynthCommand())
+	cmd.AddCommand(newDataFetchCommand(), newDataVerifyCommand(), newDataDescribeCommand(), newDataProcessCommand(), newDataSynthCommand())
 	return cmd
 }
 

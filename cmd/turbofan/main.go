@@ -103,6 +103,7 @@ Ctrl-C; serve and registry end with 0 after Ctrl-C or SIGTERM when every request
 	root.AddCommand(newRegistryCommand())
 	root.AddCommand(newDataCommand())
 	root.AddCommand(newDriftCommand())
+	root.AddCommand(newExportCommand())
 	root.AddCommand(newHealthCommand())
 	return root
 }

@@ -20,17 +20,19 @@ import (
 func newPredictCommand() *cobra.Command {
 	var f configFlags
 	var ref, format string
-	var all bool
+	var all, features bool
 	cmd := &cobra.Command{
 		Use:   "predict FILE",
 		Short: "Predict the remaining life of the units in a file",
 		Long: strings.TrimSpace(`
 Predict from a file of readings, without a server: C-MAPSS text (26 columns) or CSV with a header (unit_id,
 cycle, then the settings and sensors by name). One line a unit, at its newest reading, most urgent first;
---all gives a line for every reading. "-" reads standard input.`),
+--all gives a line for every reading; --features gives, in place of the answer, the row of numbers that the model
+reads of every reading, as CSV: what model.predict of an exported model takes. "-" reads standard input.`),
 		Example: strings.TrimSpace(`
 turbofan predict ../shared/cmapss/test_FD001.txt
-turbofan predict --all --format csv fleet.csv > predictions.csv`),
+turbofan predict --all --format csv fleet.csv > predictions.csv
+turbofan predict --features fleet.csv > features.csv`),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usagef(cmd, "predict wants one FILE, or - for standard input")
@@ -41,6 +43,9 @@ turbofan predict --all --format csv fleet.csv > predictions.csv`),
 			cfg, err := f.resolve(cmd)
 			if err != nil {
 				return err
+			}
+			if features && (all || cmd.Flags().Changed("format")) {
+				return usagef(cmd, "--features writes CSV with a line for every reading: leave out --all and --format")
 			}
 			if format != "table" && format != "csv" && format != "json" {
 				return usagef(cmd, "--format must be table, csv or json, not %q", format)
@@ -61,6 +66,9 @@ turbofan predict --all --format csv fleet.csv > predictions.csv`),
 			if err != nil {
 				return err
 			}
+			if features {
+				return printFeatures(cmd.OutOrStdout(), m, units)
+			}
 			rows, err := predictFleet(m, units, all)
 			if err != nil {
 				return err
@@ -74,6 +82,7 @@ turbofan predict --all --format csv fleet.csv > predictions.csv`),
 	fl.String("model-dir", "", "artifact directory to use instead of a registered version")
 	fl.StringVar(&format, "format", "table", "table, csv or json")
 	fl.BoolVar(&all, "all", false, "a line for every reading, not only each unit's newest")
+	fl.BoolVar(&features, "features", false, "print the feature rows of the model as CSV, not its answers")
 	return cmd
 }
 
