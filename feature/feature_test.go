@@ -261,3 +261,66 @@ func BenchmarkStep(b *testing.B) {
 		i++
 	}
 }
+
+// Two ways to fail that move the sensors in different directions have an index each, and the right one rises.
+func TestFaultModes(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var units []turbofan.History
+	for u := range 24 {
+		life := 120 + rng.IntN(80)
+		sign := 1 - 2*float64(u%2)
+		h := turbofan.History{UnitID: fmt.Sprint(u + 1), FailedAtCycle: life}
+		for c := 1; c <= life; c++ {
+			wear := math.Exp(4*float64(c)/float64(life)) / 10
+			h.Readings = append(h.Readings, turbofan.Reading{UnitID: h.UnitID, Cycle: c, Settings: []float64{0, 0, 100},
+				Sensors: []float64{5, 100 + wear + 0.3*rng.NormFloat64(), 10 - sign*wear + 0.2*rng.NormFloat64()}})
+		}
+		units = append(units, h)
+	}
+	s := fit(t, feature.Record(), units)
+	if len(s.Health) != 2 {
+		t.Fatalf("found %d health indexes, want one for each of two fault modes", len(s.Health))
+	}
+	rows, err := s.Transform(units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := slices.Index(s.Columns, "fault_1_index_ewma_0.1"), slices.Index(s.Columns, "fault_2_index_ewma_0.1")
+	higher := map[int]map[bool]int{0: {}, 1: {}}
+	for i := range rows.Len() {
+		if rows.RUL[i] == 0 {
+			higher[rows.Unit[i]%2][rows.Row(i)[one] > rows.Row(i)[two]]++
+		}
+	}
+	for mode, count := range higher {
+		if len(count) != 1 {
+			t.Errorf("mode %d: the first index is the higher one at the end of life for %d units and not for %d", mode, count[true], count[false])
+		}
+	}
+	if len(higher[0]) == 1 && higher[0][true] > 0 == (higher[1][true] > 0) {
+		t.Error("the same index is the higher one in both modes")
+	}
+	few := fit(t, feature.Record(), units[:6])
+	if len(few.Health) != 1 || !slices.Contains(few.Columns, "health_index_ewma_0.1") {
+		t.Errorf("six units gave %d indexes; they are too few to tell modes apart", len(few.Health))
+	}
+}
+
+func TestRowsSayWhoJoinedLate(t *testing.T) {
+	units := fleet(12)
+	s := fit(t, feature.Record(), units)
+	start := make([]int, len(units))
+	start[0] = 50
+	late, err := s.TransformLate(units, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := s.Transform(units[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := slices.Index(s.Columns, feature.LateColumn)
+	if late.Row(0)[j] != 1 || own.Row(0)[j] != 0 {
+		t.Errorf("%s is %v for a unit that joined late and %v for one that did not", feature.LateColumn, late.Row(0)[j], own.Row(0)[j])
+	}
+}

@@ -11,12 +11,16 @@ import (
 )
 
 // fitHealth fits wear = cap − min(RUL, cap) by ridge regression (Hoerl and Kennard 1970) on each sensor's change since
-// the unit's own start; the intercept is not penalised. Weights over kept sensors, intercept last.
-func fitHealth(s *Spec, units []turbofan.History) ([]float64, error) {
+// the unit's own start: over the units of each fault mode, or over all units where modes cannot be told apart. The
+// intercept is not penalised. Weights over kept sensors, intercept last.
+func fitHealth(s *Spec, units []turbofan.History) ([][]float64, error) {
 	n := len(s.Keep)
-	var count float64
-	sumX, sumY := make([]float64, n), 0.0
-	xtx, xty := mat.NewSymDense(n, nil), make([]float64, n)
+	modes := faultModes(s, units)
+	all := newRidge(n)
+	by := make([]*ridge, s.Config.FaultModes)
+	for k := range by {
+		by[k] = newRidge(n)
+	}
 	d := make([]float64, n)
 	comm := condition.NewCommissioner(s.Normalizer)
 	for u := range units {
@@ -31,40 +35,79 @@ func fitHealth(s *Spec, units []turbofan.History) ([]float64, error) {
 				continue
 			}
 			y := s.Config.Cap - min(rul, s.Config.Cap)
-			count++
-			sumY += y
-			for a := range n {
-				sumX[a] += d[a]
-				xty[a] += d[a] * y
-				for b := a; b < n; b++ {
-					xtx.SetSym(a, b, xtx.At(a, b)+d[a]*d[b])
-				}
+			if modes == nil {
+				all.add(d, y)
+			} else {
+				by[modes[u]].add(d, y)
 			}
 		}
 	}
-	if count < float64(n+2) {
-		return nil, turbofan.Errorf(turbofan.EInsufficient, "fit health index: %.0f readings of units whose start and end are known; at least %d are needed", count, n+2)
+	if modes == nil {
+		w, err := all.solve(s.Config.RidgeAlpha)
+		return [][]float64{w}, err
+	}
+	out := make([][]float64, len(by))
+	for k, r := range by {
+		var err error
+		if out[k], err = r.solve(s.Config.RidgeAlpha); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// ridge holds the sums of a ridge regression.
+type ridge struct {
+	n         int
+	count     float64
+	sumX, xty []float64
+	sumY      float64
+	xtx       *mat.SymDense
+}
+
+func newRidge(n int) *ridge {
+	return &ridge{n: n, sumX: make([]float64, n), xty: make([]float64, n), xtx: mat.NewSymDense(n, nil)}
+}
+
+func (r *ridge) add(d []float64, y float64) {
+	r.count++
+	r.sumY += y
+	raw := r.xtx.RawSymmetric()
+	for a, v := range d {
+		r.sumX[a] += v
+		r.xty[a] += v * y
+		row := raw.Data[a*raw.Stride:]
+		for b := a; b < r.n; b++ {
+			row[b] += v * d[b]
+		}
+	}
+}
+
+func (r *ridge) solve(alpha float64) ([]float64, error) {
+	n := r.n
+	if r.count < float64(n+2) {
+		return nil, turbofan.Errorf(turbofan.EInsufficient, "fit health index: %.0f readings of units whose start and end are known; at least %d are needed", r.count, n+2)
 	}
 	for a := range n {
-		xty[a] -= sumX[a] * sumY / count
+		r.xty[a] -= r.sumX[a] * r.sumY / r.count
 		for b := a; b < n; b++ {
-			xtx.SetSym(a, b, xtx.At(a, b)-sumX[a]*sumX[b]/count)
+			r.xtx.SetSym(a, b, r.xtx.At(a, b)-r.sumX[a]*r.sumX[b]/r.count)
 		}
-		xtx.SetSym(a, a, xtx.At(a, a)+s.Config.RidgeAlpha)
+		r.xtx.SetSym(a, a, r.xtx.At(a, a)+alpha)
 	}
 	var chol mat.Cholesky
-	if !chol.Factorize(xtx) {
+	if !chol.Factorize(r.xtx) {
 		return nil, fmt.Errorf("fit health index: the sensors' covariance is not positive definite")
 	}
 	var w mat.VecDense
-	if err := chol.SolveVecTo(&w, mat.NewVecDense(n, xty)); err != nil {
+	if err := chol.SolveVecTo(&w, mat.NewVecDense(n, r.xty)); err != nil {
 		return nil, fmt.Errorf("fit health index: %w", err)
 	}
 	out := make([]float64, n+1)
-	out[n] = sumY / count
+	out[n] = r.sumY / r.count
 	for a := range n {
 		out[a] = w.AtVec(a)
-		out[n] -= out[a] * sumX[a] / count
+		out[n] -= out[a] * r.sumX[a] / r.count
 	}
 	return out, nil
 }
@@ -95,3 +138,64 @@ func (s *Spec) changes(st *State, c *condition.Commissioner, r *turbofan.Reading
 	}
 	return true
 }
+
+// minModeUnits is the least number of units that make a fault mode: with fewer its index would be noise.
+const minModeUnits = 4
+
+// faultModes groups units by how their sensors had changed at the end of life: what breaks differently moves sensors in
+// different directions. It returns the mode of each unit, 0 for one without a known start and end, or nil where there
+// is nothing to tell apart.
+func faultModes(s *Spec, units []turbofan.History) []int {
+	k := s.Config.FaultModes
+	if k < 2 {
+		return nil
+	}
+	n := len(s.Keep)
+	var points [][]float64
+	var of []int
+	d := make([]float64, n)
+	comm := condition.NewCommissioner(s.Normalizer)
+	for u := range units {
+		h := &units[u]
+		if h.FailedAtCycle == 0 {
+			continue
+		}
+		st := s.NewState()
+		end, weight := make([]float64, n), 0.0
+		for i := range h.Readings {
+			if !s.changes(st, comm, &h.Readings[i], d) {
+				continue
+			}
+			weight = (1-modeSmoothing)*weight + modeSmoothing
+			for j, v := range d {
+				end[j] += modeSmoothing * (v - end[j])
+			}
+		}
+		if weight == 0 {
+			continue
+		}
+		for j := range end {
+			end[j] /= weight
+		}
+		points, of = append(points, end), append(of, u)
+	}
+	if len(points) < k*minModeUnits {
+		return nil
+	}
+	label := kMeans(points, k)
+	count := make([]int, k)
+	out := make([]int, len(units))
+	for i, l := range label {
+		count[l]++
+		out[of[i]] = l
+	}
+	for _, c := range count {
+		if c < minModeUnits {
+			return nil
+		}
+	}
+	return out
+}
+
+// modeSmoothing is the factor of the average over the last readings of a life.
+const modeSmoothing = 0.1

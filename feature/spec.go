@@ -32,6 +32,9 @@ type Config struct {
 	LateStart int `json:"late_start"`
 	// HealthIndex adds a ridge regression of wear on the change since start, smoothed, its slopes and its rate.
 	HealthIndex bool `json:"health_index"`
+	// FaultModes gives each of so many ways to fail a health index of its own, told apart by how sensors had changed at
+	// the end of life. With 0, and where there are too few units to tell, one index serves all.
+	FaultModes int `json:"fault_modes"`
 	// RidgeAlpha is the ridge penalty of the health index.
 	RidgeAlpha   float64 `json:"ridge_alpha"`
 	RollingMean  []int   `json:"rolling_mean,omitempty"`
@@ -48,7 +51,7 @@ type Config struct {
 
 // Record returns the columns that gave the best cross-validated error on C-MAPSS: about forty.
 func Record() Config {
-	return Config{EWMA: []float64{0.1}, BaselineCycles: 40, LateStart: 5, HealthIndex: true, RidgeAlpha: 10,
+	return Config{EWMA: []float64{0.1}, BaselineCycles: 40, LateStart: 5, HealthIndex: true, FaultModes: 2, RidgeAlpha: 10,
 		Age: true, Cap: 125, Condition: condition.DefaultConfig()}
 }
 
@@ -63,6 +66,7 @@ func Wide() Config {
 const (
 	maxWindow  = 1000
 	maxWindows = 16
+	maxModes   = 8
 )
 
 func (c Config) validate() error {
@@ -90,6 +94,12 @@ func (c Config) validate() error {
 	if c.HealthIndex && c.BaselineCycles == 0 {
 		return turbofan.Invalid("feature.health_index", "needs baseline_cycles above 0")
 	}
+	if c.FaultModes < 0 || c.FaultModes == 1 || c.FaultModes > maxModes {
+		return turbofan.Invalid("feature.fault_modes", "must be 0 or from 2 to %d", maxModes)
+	}
+	if c.FaultModes > 0 && !c.HealthIndex {
+		return turbofan.Invalid("feature.fault_modes", "needs health_index")
+	}
 	if c.LateStart < 1 {
 		return turbofan.Invalid("feature.late_start", "must be at least 1")
 	}
@@ -109,8 +119,8 @@ type Spec struct {
 	Normalizer *condition.Normalizer `json:"normalizer"`
 	// Keep lists the sensors that vary in every training condition, by index into the schema.
 	Keep []int `json:"keep"`
-	// Health holds the ridge weights over kept sensors of 100·(wear), intercept last; empty without a health index.
-	Health []float64 `json:"health,omitempty"`
+	// Health holds the ridge weights of each health index over kept sensors, intercept last. Empty without a health index.
+	Health [][]float64 `json:"health,omitempty"`
 	// Columns names every value of a row, in order.
 	Columns []string `json:"columns"`
 }
@@ -120,6 +130,14 @@ const (
 	hiFast, hiSlow             = 0.1, 0.05
 	hiMean, hiSlope1, hiSlope2 = 10, 30, 60
 )
+
+// LateColumn is 1 in rows of a unit that joined late and so has no own start, else 0.
+const LateColumn = "joined_late"
+
+// healthColumns names the columns of one health index; rates are over the age, or its root.
+func healthColumns() []string {
+	return []string{"ewma_0.1", "ewma_0.05", "mean_10", "slope_30", "slope_60", "rate_0.1", "rate_0.05", "rate_sqrt"}
+}
 
 func (s *Spec) columns() []string {
 	c := s.Config
@@ -159,9 +177,17 @@ func (s *Spec) columns() []string {
 	if c.Age {
 		out = append(out, "cycle")
 	}
-	if c.HealthIndex {
-		out = append(out, "health_index_ewma_0.1", "health_index_ewma_0.05", "health_index_mean_10", "health_index_slope_30",
-			"health_index_slope_60", "health_index_rate_0.1", "health_index_rate_0.05", "health_index_rate_sqrt")
+	if c.BaselineCycles > 0 {
+		out = append(out, LateColumn)
+	}
+	for k := range s.Health {
+		name := "health_index_"
+		if len(s.Health) > 1 {
+			name = "fault_" + strconv.Itoa(k+1) + "_index_"
+		}
+		for _, column := range healthColumns() {
+			out = append(out, name+column)
+		}
 	}
 	return out
 }
@@ -198,8 +224,13 @@ func (s *Spec) Validate() error {
 	if len(s.Keep) == 0 {
 		return turbofan.Invalid("feature.keep", "no sensor varies")
 	}
-	if s.Config.HealthIndex && len(s.Health) != len(s.Keep)+1 {
-		return turbofan.Invalid("feature.health", "must have %d weights, it has %d", len(s.Keep)+1, len(s.Health))
+	if n := len(s.Health); s.Config.HealthIndex != (n > 0) || n > 1 && n != s.Config.FaultModes {
+		return turbofan.Invalid("feature.health", "must have one index, or one for each of %d fault modes; it has %d", s.Config.FaultModes, n)
+	}
+	for i, w := range s.Health {
+		if len(w) != len(s.Keep)+1 {
+			return turbofan.Invalid(fmt.Sprintf("feature.health[%d]", i), "must have %d weights, it has %d", len(s.Keep)+1, len(w))
+		}
 	}
 	want := s.columns()
 	if len(want) != len(s.Columns) {

@@ -14,15 +14,12 @@ type State struct {
 	Readings  int
 	first     int // age at the first reading
 
-	ewma    []float64 // per smoothing factor and kept sensor
-	ewmaW   []float64 // weight of each, for the bias correction
-	base    []float64 // sum over the unit's own start, per kept sensor
-	baseN   []float64
-	hi      [2]float64
-	hiW     float64 // weight of the fast average
-	hiWSlow float64
-	hiRing  ring
-	window  []ring // per kept sensor, only where the recipe has windows
+	ewma   []float64 // per smoothing factor and kept sensor
+	ewmaW  []float64 // weight of each, for the bias correction
+	base   []float64 // sum over the unit's own start, per kept sensor
+	baseN  []float64
+	health []track // per health index
+	window []ring  // per kept sensor, only where the recipe has windows
 
 	// Provisional is true when a reading so far was normalised by a condition that was not fixed yet: the state
 	// should be rebuilt from the readings once it is.
@@ -32,6 +29,13 @@ type State struct {
 	z []float64 // scratch, all sensors
 }
 
+// track follows one health index.
+type track struct {
+	fast, slow   float64 // averages, not corrected for the bias of the first values
+	fastW, slowW float64 // their weights
+	recent       ring
+}
+
 // NewState returns the state of a unit that has sent nothing yet.
 func (s *Spec) NewState() *State {
 	k := len(s.Keep)
@@ -39,8 +43,11 @@ func (s *Spec) NewState() *State {
 		ewma: make([]float64, k*len(s.Config.EWMA)), ewmaW: make([]float64, k*len(s.Config.EWMA)),
 		base: make([]float64, k), baseN: make([]float64, k), z: make([]float64, len(s.Schema.Sensors)),
 	}
-	if s.Config.HealthIndex {
-		st.hiRing = newRing(hiSlope2)
+	if n := len(s.Health); n > 0 {
+		st.health = make([]track, n)
+		for i := range st.health {
+			st.health[i].recent = newRing(hiSlope2)
+		}
 	}
 	if w := s.longestWindow(); w > 0 {
 		st.window = make([]ring, k)
@@ -114,40 +121,36 @@ func (s *Spec) advance(st *State, cycle int) {
 		}
 		st.window[i].push(st.z[ch])
 	}
-	if s.Config.HealthIndex && s.HasStart(st) {
+	if len(st.health) > 0 && s.HasStart(st) {
 		s.advanceHealth(st)
 	}
 }
 
-// advanceHealth adds one value of the health index. A reading that lacks a sensor would shift the index by an unknown
+// advanceHealth adds one value to each health index. A reading that lacks a sensor would shift an index by an unknown
 // amount: it is left out.
 func (s *Spec) advanceHealth(st *State) {
-	h, ok := s.health(st)
-	if !ok {
-		return
+	for i, ch := range s.Keep {
+		if st.baseN[i] == 0 || math.IsNaN(st.z[ch]) {
+			return
+		}
 	}
-	st.hi[0] = (1-hiFast)*st.hi[0] + hiFast*h
-	st.hi[1] = (1-hiSlow)*st.hi[1] + hiSlow*h
-	st.hiW = (1-hiFast)*st.hiW + hiFast
-	st.hiWSlow = (1-hiSlow)*st.hiWSlow + hiSlow
-	st.hiRing.push(h)
+	n := len(s.Keep)
+	for k := range st.health {
+		w := s.Health[k]
+		h := w[n]
+		for i, ch := range s.Keep {
+			h += w[i] * (st.z[ch] - st.base[i]/st.baseN[i])
+		}
+		st.health[k].push(h)
+	}
 }
 
-// health returns the ridge estimate of cap − RUL from the newest reading's change since the unit's start.
-func (s *Spec) health(st *State) (float64, bool) {
-	n := len(s.Keep)
-	h := s.Health[n]
-	for i, ch := range s.Keep {
-		if st.baseN[i] == 0 {
-			return 0, false
-		}
-		d := st.z[ch] - st.base[i]/st.baseN[i]
-		if math.IsNaN(d) {
-			return 0, false
-		}
-		h += s.Health[i] * d
-	}
-	return h, true
+func (t *track) push(h float64) {
+	t.fast = (1-hiFast)*t.fast + hiFast*h
+	t.slow = (1-hiSlow)*t.slow + hiSlow*h
+	t.fastW = (1-hiFast)*t.fastW + hiFast
+	t.slowW = (1-hiSlow)*t.slowW + hiSlow
+	t.recent.push(h)
 }
 
 func (s *Spec) fill(st *State, r *turbofan.Reading, row []float32) {
@@ -184,8 +187,17 @@ func (s *Spec) fill(st *State, r *turbofan.Reading, row []float32) {
 		row[at] = float32(r.Cycle)
 		at++
 	}
-	if c.HealthIndex {
-		s.fillHealth(st, r.Cycle, row[at:])
+	if c.BaselineCycles > 0 {
+		row[at] = 0
+		if !s.HasStart(st) {
+			row[at] = 1
+		}
+		at++
+	}
+	for k := range st.health {
+		width := (len(row) - at) / (len(st.health) - k)
+		st.health[k].fill(r.Cycle, row[at:at+width])
+		at += width
 	}
 }
 
@@ -217,18 +229,19 @@ func (s *Spec) fillWindows(st *State, row []float32, at int) int {
 	return at
 }
 
-func (s *Spec) fillHealth(st *State, cycle int, row []float32) {
-	if st.hiW == 0 {
+// fill writes the values of healthColumns.
+func (t *track) fill(cycle int, row []float32) {
+	if t.fastW == 0 {
 		for i := range row {
 			row[i] = missing
 		}
 		return
 	}
-	fast, slow := st.hi[0]/st.hiW, st.hi[1]/st.hiWSlow
+	fast, slow := t.fast/t.fastW, t.slow/t.slowW
 	age := float64(cycle)
 	row[0], row[1] = float32(fast), float32(slow)
-	row[2] = float32(st.hiRing.mean(hiMean))
-	row[3], row[4] = float32(st.hiRing.slope(hiSlope1)), float32(st.hiRing.slope(hiSlope2))
+	row[2] = float32(t.recent.mean(hiMean))
+	row[3], row[4] = float32(t.recent.slope(hiSlope1)), float32(t.recent.slope(hiSlope2))
 	row[5], row[6], row[7] = float32(fast/age), float32(slow/age), float32(fast/math.Sqrt(age))
 }
 

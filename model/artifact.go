@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"turbofan"
 	"turbofan/feature"
@@ -47,6 +48,7 @@ type memberInfo struct {
 	Kind   string  `json:"kind"`
 	Weight float64 `json:"weight"`
 	Trees  int     `json:"trees"`
+	Late   bool    `json:"late,omitempty"` // answers units that joined late
 }
 
 // Save writes the artifact to dir, which must not exist: into a directory beside it first, then renamed, so that dir is
@@ -80,14 +82,14 @@ func (m *Model) Save(dir string) (string, error) {
 func (m *Model) write(dir string) (string, error) {
 	man := manifest{FormatVersion: formatVersion, Config: m.cfg, Data: m.data, Metrics: m.metrics, Calibration: m.calibration, Files: map[string]string{}}
 	var learner []byte
-	for _, l := range m.learner {
+	for i, l := range slices.Concat(m.learner, m.late) {
 		b, err := l.trees.MarshalBinary()
 		if err != nil {
 			return "", err
 		}
 		learner = binary.LittleEndian.AppendUint64(learner, uint64(len(b)))
 		learner = append(learner, b...)
-		man.Members = append(man.Members, memberInfo{Kind: l.kind, Weight: l.weight, Trees: l.trees.NumTrees()})
+		man.Members = append(man.Members, memberInfo{Kind: l.kind, Weight: l.weight, Trees: l.trees.NumTrees(), Late: i >= len(m.learner)})
 	}
 	files := map[string][]byte{learnerFile: learner}
 	for name, v := range map[string]any{featuresFile: m.spec, reference.FileName: m.reference, goldenFile: m.golden, heldOutFile: m.heldOut} {
@@ -184,8 +186,12 @@ func open(dir string) (*Model, error) {
 	if err := errors.Join(m.cfg.Validate(), m.spec.Validate(), m.reference.Validate(), m.calibration.validate()); err != nil {
 		return nil, err
 	}
-	if m.learner, err = decodeLearner(files[learnerFile], man.Members, len(m.spec.Columns)); err != nil {
+	if m.learner, m.late, err = decodeLearner(files[learnerFile], man.Members, len(m.spec.Columns)); err != nil {
 		return nil, err
+	}
+	m.ready()
+	if len(m.late) > 0 && m.lateColumn < 0 {
+		return nil, turbofan.Invalid("members", "one answers units that joined late, but no column says which did")
 	}
 	if err := m.checkGolden(); err != nil {
 		return nil, err
@@ -209,32 +215,36 @@ func readFile(path string) ([]byte, error) {
 	return b, nil
 }
 
-func decodeLearner(b []byte, infos []memberInfo, columns int) ([]member, error) {
-	var out []member
+func decodeLearner(b []byte, infos []memberInfo, columns int) (own, late []member, err error) {
 	for i, info := range infos {
 		if len(b) < 8 {
-			return nil, turbofan.Errorf(turbofan.EInvalid, "%s ends before member %d", learnerFile, i)
+			return nil, nil, turbofan.Errorf(turbofan.EInvalid, "%s ends before member %d", learnerFile, i)
 		}
 		n := binary.LittleEndian.Uint64(b)
 		b = b[8:]
 		if n > uint64(len(b)) {
-			return nil, turbofan.Errorf(turbofan.EInvalid, "%s ends within member %d", learnerFile, i)
+			return nil, nil, turbofan.Errorf(turbofan.EInvalid, "%s ends within member %d", learnerFile, i)
 		}
 		e := new(tree.Ensemble)
 		if err := e.UnmarshalBinary(b[:n]); err != nil {
-			return nil, fmt.Errorf("decode %s member %d: %w", learnerFile, i, err)
+			return nil, nil, fmt.Errorf("decode %s member %d: %w", learnerFile, i, err)
 		}
 		if e.NumFeatures() != columns {
-			return nil, turbofan.Errorf(turbofan.EInvalid, "%s member %d has %d features for %d columns", learnerFile, i, e.NumFeatures(), columns)
+			return nil, nil, turbofan.Errorf(turbofan.EInvalid, "%s member %d has %d features for %d columns", learnerFile, i, e.NumFeatures(), columns)
 		}
 		if !(info.Weight > 0 && info.Weight <= 1) {
-			return nil, turbofan.Invalid(fmt.Sprintf("members[%d].weight", i), "must be above 0 and at most 1")
+			return nil, nil, turbofan.Invalid(fmt.Sprintf("members[%d].weight", i), "must be above 0 and at most 1")
 		}
-		out = append(out, member{kind: info.Kind, weight: info.Weight, trees: e})
+		l := member{kind: info.Kind, weight: info.Weight, trees: e}
+		if info.Late {
+			late = append(late, l)
+		} else {
+			own = append(own, l)
+		}
 		b = b[n:]
 	}
-	if len(out) == 0 || len(b) != 0 {
-		return nil, turbofan.Errorf(turbofan.EInvalid, "%s does not hold the members that %s lists", learnerFile, manifestFile)
+	if len(own) == 0 || len(b) != 0 {
+		return nil, nil, turbofan.Errorf(turbofan.EInvalid, "%s does not hold the members that %s lists", learnerFile, manifestFile)
 	}
-	return out, nil
+	return own, late, nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"turbofan"
 	"turbofan/condition"
+	"turbofan/feature"
 	"turbofan/onnx"
 )
 
@@ -128,15 +129,25 @@ func (m *Model) writeONNX(w io.Writer, learnerDigest string) error {
 			"schema": m.spec.Schema.Name, "cap": format(m.calibration.Cap)},
 	}
 	for i := range m.learner {
-		out.Ensembles = append(out.Ensembles, m.learner[i].onnx(i))
+		out.Ensembles = append(out.Ensembles, m.learner[i].onnx(fmt.Sprintf("%s_%d", m.learner[i].kind, i)))
+	}
+	if len(m.late) == 0 {
+		return onnx.Write(w, &out)
+	}
+	gate := slices.Index(m.spec.Columns, feature.LateColumn)
+	for i := range out.Ensembles {
+		out.Ensembles[i] = gated(out.Ensembles[i], gate, false)
+	}
+	for i := range m.late {
+		out.Ensembles = append(out.Ensembles, gated(m.late[i].onnx(fmt.Sprintf("late_%s_%d", m.late[i].kind, i)), gate, true))
 	}
 	return onnx.Write(w, &out)
 }
 
-func (l *member) onnx(i int) onnx.Ensemble {
+func (l *member) onnx(name string) onnx.Ensemble {
 	var nodes []onnx.Node // one tree's, used again for the next
 	return onnx.Ensemble{
-		Name: fmt.Sprintf("%s_%d", l.kind, i), Base: l.weight * l.trees.Base(), Scale: l.weight * l.trees.Scale(), Trees: l.trees.NumTrees(),
+		Name: name, Base: l.weight * l.trees.Base(), Scale: l.weight * l.trees.Scale(), Trees: l.trees.NumTrees(),
 		Tree: func(t int) []onnx.Node {
 			nodes = nodes[:0]
 			for _, n := range l.trees.Tree(t) {
@@ -146,6 +157,30 @@ func (l *member) onnx(i int) onnx.Ensemble {
 			return nodes
 		},
 	}
+}
+
+// gated lets an ensemble answer only rows whose column gate says that their unit joined late, or only the others: every
+// tree gets a root that leads the others to a leaf of zero, and the base becomes a tree of its own.
+func gated(e onnx.Ensemble, gate int, late bool) onnx.Ensemble {
+	open, shut := 2, 1 // the tree begins at node 2
+	if late {
+		open, shut = shut, open
+	}
+	trees, base, inner := e.Trees, e.Base/e.Scale, e.Tree
+	e.Trees, e.Base = trees+1, 0
+	e.Tree = func(t int) []onnx.Node {
+		answer := []onnx.Node{{Leaf: true, Value: base}}
+		if t < trees {
+			answer = inner(t)
+		}
+		out := append(make([]onnx.Node, 0, len(answer)+2), onnx.Node{Feature: gate, Threshold: 0.5, MissingLeft: true, Left: open, Right: shut}, onnx.Node{Leaf: true})
+		for _, n := range answer {
+			n.Left, n.Right = n.Left+2, n.Right+2
+			out = append(out, n)
+		}
+		return out
+	}
+	return e
 }
 
 // inputExample is the newest row of each golden history, as pandas writes a DataFrame with orient "split".

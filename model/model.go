@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"turbofan"
@@ -19,6 +20,7 @@ type Model struct {
 	cfg         Config
 	spec        *feature.Spec
 	learner     []member
+	late        []member // for units that joined late; where it is empty, learner answers them too
 	calibration Calibration
 	reference   *reference.Reference
 	golden      []golden
@@ -26,6 +28,8 @@ type Model struct {
 	data        DataSummary
 	heldOut     []UnitError
 	digest      string
+	scratch     sync.Pool // of *explanation
+	lateColumn  int       // -1 where rows do not say
 }
 
 // DataSummary says what a model was trained on.
@@ -54,6 +58,13 @@ func blend(kinds []kind, weights []float64) []member {
 		}
 	}
 	return out
+}
+
+// ready makes what a trained or opened model needs to answer.
+func (m *Model) ready() {
+	n := len(m.spec.Columns)
+	m.lateColumn = slices.Index(m.spec.Columns, feature.LateColumn)
+	m.scratch.New = func() any { return &explanation{phi: make([]float64, n), member: make([]float64, n)} }
 }
 
 // Spec returns the features that the model was trained on.
@@ -100,15 +111,23 @@ func (m *Model) Errors(origin string, units []turbofan.History) ([]UnitError, er
 // Digest identifies the artifact; it is empty until the model was saved or opened.
 func (m *Model) Digest() string { return m.digest }
 
+// answering returns the members that answer rows of units with an own start, or of those without.
+func (m *Model) answering(late bool) []member {
+	if late && len(m.late) > 0 {
+		return m.late
+	}
+	return m.learner
+}
+
 // Predict answers one row of Spec().Columns; late says that the row's unit has no own start. It does not allocate.
 func (m *Model) Predict(row []float32, late bool) (Answer, error) {
 	sum := 0.0
-	for i := range m.learner {
-		v, err := m.learner[i].trees.Predict(row)
+	for _, l := range m.answering(late) {
+		v, err := l.trees.Predict(row)
 		if err != nil {
 			return Answer{}, err
 		}
-		sum += m.learner[i].weight * v
+		sum += l.weight * v
 	}
 	if math.IsNaN(sum) {
 		return Answer{}, fmt.Errorf("predict row: the model answered NaN")

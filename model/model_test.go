@@ -364,3 +364,107 @@ func TestForestOnFD001(t *testing.T) {
 		t.Errorf("RMSE %.2f on FD001's test units, the bar is 12.5", e.RMSEClipped)
 	}
 }
+
+// Units that joined late have a learner of their own: rows without a start do not cost the others accuracy, and the
+// explanation is of the learner that answered.
+func TestLateUnitsHaveTheirOwnLearner(t *testing.T) {
+	units := fleet(24, 1)
+	with := train(t, small(model.Boosting), units)
+	cfg := small(model.Boosting)
+	cfg.LateShare = 0
+	without := train(t, cfg, units)
+	if a, b := with.Metrics().RMSEClipped, without.Metrics().RMSEClipped; a != b {
+		t.Errorf("RMSE of units with a start is %v beside late ones and %v without", a, b)
+	}
+	start := make([]int, len(units))
+	start[3] = 60
+	rows, err := with.Spec().TransformLate(units, start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	phi := make([]float64, rows.Cols)
+	for i := range rows.Len() {
+		base, err := with.SHAP(rows.Row(i), phi)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range phi {
+			base += v
+		}
+		a, err := with.Predict(rows.Row(i), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := min(max(base, 0), cfg.Cap); math.Abs(a.RUL-want) > 1e-3 {
+			t.Fatalf("row %d: contributions sum to %.4f, the answer is %.4f", i, want, a.RUL)
+		}
+	}
+}
+
+func TestCrossValidateAgreesWithTrain(t *testing.T) {
+	units := fleet(24, 1)
+	cfg := small(model.Boosting)
+	data := model.Data{Schema: schema(), Units: units, Digest: "test"}
+	var steps []float64
+	got, err := model.CrossValidate(t.Context(), cfg, data, func(fold int, rmse float64) error {
+		if fold != len(steps) {
+			t.Errorf("fold %d came after %d others", fold, len(steps))
+		}
+		steps = append(steps, rmse)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := train(t, cfg, units).Metrics()
+	if got.RMSEClipped != want.RMSEClipped || got.Coverage != want.Coverage || len(steps) != cfg.Folds {
+		t.Errorf("cross-validation gave RMSE %v and coverage %v in %d steps, training %v and %v in %d", got.RMSEClipped, got.Coverage, len(steps), want.RMSEClipped, want.Coverage, cfg.Folds)
+	}
+	if last := steps[len(steps)-1]; math.Abs(last-float64(want.RMSEClipped)) > 1e-9 {
+		t.Errorf("the last step said %v, the result is %v", last, want.RMSEClipped)
+	}
+	stop := errors.New("pruned")
+	if _, err := model.CrossValidate(t.Context(), cfg, data, func(int, float64) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("stopped after a fold: %v", err)
+	}
+}
+
+// On a smooth bowl with a useless dimension and a choice, the estimator finds the bottom sooner than chance does.
+func TestSuggestBeatsRandomSearch(t *testing.T) {
+	space := []model.Dimension{
+		{Name: "a", Low: -5, High: 5}, {Name: "b", Low: 1e-4, High: 1, Log: true}, {Name: "n", Low: 1, High: 50, Integer: true},
+		{Name: "c", Choices: []float64{0, 1, 2}}, {Name: "useless", Low: 0, High: 1},
+	}
+	loss := func(at []float64) float64 {
+		b := math.Log10(at[1]) + 2
+		return (at[0]-2)*(at[0]-2) + 4*b*b + math.Abs(at[2]-30)/10 + 3*math.Abs(at[3]-1)
+	}
+	search := func(seed uint64, startup bool) float64 {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		var seen []model.Observation
+		best := math.Inf(1)
+		for range 60 {
+			known := seen
+			if startup {
+				known = nil
+			}
+			at := model.Suggest(space, known, rng)
+			for i, d := range space {
+				if d.Choices == nil && (at[i] < d.Low || at[i] > d.High || d.Integer && at[i] != math.Round(at[i])) {
+					t.Fatalf("%s = %v is outside of its range", d.Name, at[i])
+				}
+			}
+			l := loss(at)
+			seen, best = append(seen, model.Observation{At: at, Loss: l}), min(best, l)
+		}
+		return best
+	}
+	tpe, random := 0.0, 0.0
+	for seed := range uint64(20) {
+		tpe += search(seed, false) / 20
+		random += search(seed, true) / 20
+	}
+	if !(tpe < 0.6*random) {
+		t.Errorf("after 60 trials the estimator stands at %.3f, random search at %.3f", tpe, random)
+	}
+}

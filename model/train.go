@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -73,7 +74,8 @@ func Train(ctx context.Context, cfg Config, data Data, progress Progress) (*Mode
 	}
 	weights := t.blendWeights(oof)
 	oof.combine(weights)
-	m := &Model{cfg: cfg, data: summarise(data), heldOut: unitErrors(cfg, data, &oof.own), spec: final.spec, learner: blend(final.kinds, weights)}
+	m := &Model{cfg: cfg, data: summarise(data), heldOut: unitErrors(cfg, data, &oof.own), spec: final.spec, learner: blend(final.kinds, weights), late: blend(final.late, []float64{1})}
+	m.ready()
 	if m.calibration, err = calibrate(cfg, &oof.own, &oof.late); err != nil {
 		return nil, err
 	}
@@ -129,6 +131,17 @@ func (t *trainer) report(fit int, share float64) {
 type fitted struct {
 	spec  *feature.Spec
 	kinds []kind
+	// late answers rows of units that joined late. In one model with the others their missing values would cost those
+	// accuracy: on C-MAPSS half a cycle. Empty where LateShare is 0: kinds then answer all.
+	late []kind
+}
+
+// answering returns the learners of rows with an own start, or of those without.
+func (f *fitted) answering(late bool) []kind {
+	if late && len(f.late) > 0 {
+		return f.late
+	}
+	return f.kinds
 }
 
 // run does all fits, as many at a time as there are workers.
@@ -172,9 +185,27 @@ func (t *trainer) fit(fit int, units []turbofan.History, nJobs int) (fitted, err
 	if err != nil {
 		return fitted{}, err
 	}
-	kinds, err := t.fitKinds(fit, spec, units, nJobs)
+	out := fitted{spec: spec}
+	rows, late, err := trainingRows(t.cfg, spec, units)
+	if err != nil {
+		return out, err
+	}
+	names := []string{t.cfg.Kind}
+	if t.cfg.Kind == Blend {
+		names = []string{Boosting, ExtraTrees}
+	}
+	own := 1.0
+	if late.Len() > 0 {
+		own = 1 - t.cfg.LateShare
+	}
+	if out.kinds, err = t.fitKinds(rows, units, names, nJobs, func(share float64) { t.report(fit, own*share) }); err != nil {
+		return out, err
+	}
+	if late.Len() > 0 {
+		out.late, err = t.fitKinds(late, units, names[:1], nJobs, func(share float64) { t.report(fit, own+(1-own)*share) })
+	}
 	t.report(fit, 1)
-	return fitted{spec, kinds}, err
+	return out, err
 }
 
 // fold trains on all units but those of fold f and lets the result answer these.
@@ -189,14 +220,14 @@ func (t *trainer) fold(f int, out *outOfFold, nJobs int) error {
 	if err != nil {
 		return err
 	}
-	if err := out.own.add(m.kinds, own, held, f, nJobs); err != nil {
+	if err := out.own.add(m.answering(false), own, held, f, nJobs); err != nil {
 		return err
 	}
 	late, err := lateRows(t.cfg, m.spec, units)
 	if err != nil {
 		return err
 	}
-	return out.late.add(m.kinds, late, held, f, nJobs)
+	return out.late.add(m.answering(true), late, held, f, nJobs)
 }
 
 // join appends what another fold held out.
@@ -224,21 +255,14 @@ type kind struct {
 	members []*tree.Ensemble
 }
 
-// fitKinds trains every kind of learner that the configuration asks for on the rows of units.
-func (t *trainer) fitKinds(fit int, spec *feature.Spec, units []turbofan.History, nJobs int) ([]kind, error) {
-	rows, err := trainingRows(t.cfg, spec, units)
-	if err != nil {
-		return nil, err
-	}
+// fitKinds trains every kind of learner of names on rows, whose units index units.
+func (t *trainer) fitKinds(rows *feature.Rows, units []turbofan.History, names []string, nJobs int, report func(share float64)) ([]kind, error) {
 	x := tree.Matrix{Data: rows.Data, Rows: rows.Len(), Cols: rows.Cols}
 	y := make([]float64, rows.Len())
 	for i, r := range rows.RUL {
 		y[i] = min(r, t.cfg.Cap)
 	}
-	names := []string{t.cfg.Kind}
-	if t.cfg.Kind == Blend {
-		names = []string{Boosting, ExtraTrees}
-	}
+	weights := rowShares(rows, units)
 	total := 0
 	for _, n := range names {
 		total += t.members(n)
@@ -248,8 +272,8 @@ func (t *trainer) fitKinds(fit int, spec *feature.Spec, units []turbofan.History
 	for _, n := range names {
 		k := kind{name: n}
 		for i := range t.members(n) {
-			e, err := t.fitOne(n, int64(i), x, y, nJobs, func(d, of int) error {
-				t.report(fit, min(0.99, (float64(done)+float64(d)/float64(of))/float64(total)))
+			e, err := t.fitOne(n, int64(i), x, y, weights, nJobs, func(d, of int) error {
+				report(min(0.99, (float64(done)+float64(d)/float64(of))/float64(total)))
 				return t.ctx.Err()
 			})
 			if err != nil {
@@ -270,45 +294,79 @@ func (t *trainer) members(kind string) int {
 	return 1
 }
 
-func (t *trainer) fitOne(name string, member int64, x tree.Matrix, y []float64, nJobs int, progress tree.Progress) (*tree.Ensemble, error) {
+func (t *trainer) fitOne(name string, member int64, x tree.Matrix, y, weights []float64, nJobs int, progress tree.Progress) (*tree.Ensemble, error) {
 	seed := t.cfg.RandomState + 7919*member
 	if name == Boosting {
 		p := t.cfg.Boosting
 		p.RandomState, p.NJobs = seed, nJobs
-		return tree.FitBoosting(x, y, nil, p, nil, progress)
+		return tree.FitBoosting(x, y, weights, p, nil, progress)
 	}
 	p := t.cfg.Forest
 	if name == ExtraTrees {
 		p = t.cfg.ExtraTrees
 	}
 	p.RandomState, p.NJobs = seed, nJobs
-	return tree.FitForest(x, y, nil, p, progress)
+	return tree.FitForest(x, y, weights, p, progress)
 }
 
-// trainingRows are the rows of units, and among them a share of rows as a unit that joined late would send.
-func trainingRows(cfg Config, spec *feature.Spec, units []turbofan.History) (*feature.Rows, error) {
-	rows, err := spec.Transform(units)
-	if err != nil {
-		return nil, err
+// trainingRows are the rows of units, and apart from them a share of rows as units that joined late would send.
+func trainingRows(cfg Config, spec *feature.Spec, units []turbofan.History) (own, late *feature.Rows, err error) {
+	if own, err = spec.Transform(units); err != nil {
+		return nil, nil, err
 	}
-	late, err := lateRows(cfg, spec, units)
-	if err != nil {
-		return nil, err
+	if late, err = lateRows(cfg, spec, units); err != nil {
+		return nil, nil, err
 	}
 	rng := rand.New(rand.NewPCG(uint64(cfg.RandomState), 2))
-	want := int(cfg.LateShare * float64(rows.Len()))
-	keep := sample(late.Len(), want, rng)
-	for _, i := range keep {
-		appendRow(rows, late, i)
+	if cfg.MaxRows > 0 {
+		own = thin(own, cfg.MaxRows, rng)
 	}
-	if cfg.MaxRows > 0 && rows.Len() > cfg.MaxRows {
-		thin := feature.Rows{Cols: rows.Cols}
-		for _, i := range sample(rows.Len(), cfg.MaxRows, rng) {
-			appendRow(&thin, rows, i)
+	want := int(cfg.LateShare * float64(own.Len()))
+	if !slices.Contains(spec.Columns, feature.LateColumn) {
+		want = 0 // rows that say nothing of a start are alike
+	}
+	return own, thin(late, want, rng), nil
+}
+
+// thin draws want rows of rows, evenly, or all of them.
+func thin(rows *feature.Rows, want int, rng *rand.Rand) *feature.Rows {
+	if want >= rows.Len() {
+		return rows
+	}
+	out := &feature.Rows{Cols: rows.Cols}
+	for _, i := range sample(rows.Len(), want, rng) {
+		appendRow(out, rows, i)
+	}
+	return out
+}
+
+// earlyShare is the weight of a row that the test protocol would never ask for, relative to the mean of those it would.
+const earlyShare = 0.1
+
+// rowShares weighs training rows as the test protocol does: every unit the same, spread over the ages at which it would
+// be cut. Rows outside of those count a little. The mean is 1.
+func rowShares(rows *feature.Rows, units []turbofan.History) []float64 {
+	w := make([]float64, rows.Len())
+	sum, n := 0.0, 0.0
+	for i := range w {
+		life := units[rows.Unit[i]].FailedAtCycle
+		if from := min(cutFrom, life-2); rows.Cycle[i] >= from && rows.Cycle[i] < life {
+			w[i] = 1 / float64(life-from)
+			sum, n = sum+w[i], n+1
 		}
-		return &thin, nil
 	}
-	return rows, nil
+	if n == 0 {
+		return nil
+	}
+	mean, total := sum/n, 0.0
+	for i := range w {
+		w[i] = max(w[i], earlyShare*mean)
+		total += w[i]
+	}
+	for i := range w {
+		w[i] *= float64(len(w)) / total
+	}
+	return w
 }
 
 // lateRows replays each unit once from a random age on.
@@ -429,11 +487,12 @@ func (t *trainer) blendWeights(o *outOfFold) []float64 {
 func (o *outOfFold) combine(weights []float64) {
 	for _, h := range []*heldOut{&o.own, &o.late} {
 		h.pred = make([]float64, len(h.rul))
-		for k, w := range weights {
+		for k, w := range weights[:min(len(weights), len(h.kinds))] {
+			if len(h.kinds) == 1 {
+				w = 1 // one learner answers units that joined late
+			}
 			for i := range h.pred {
-				if len(h.kinds) > 0 {
-					h.pred[i] += w * h.kinds[k][i]
-				}
+				h.pred[i] += w * h.kinds[k][i]
 			}
 		}
 	}
