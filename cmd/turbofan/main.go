@@ -105,7 +105,20 @@ Ctrl-C; serve and registry end with 0 after Ctrl-C or SIGTERM when every request
 	root.AddCommand(newDriftCommand())
 	root.AddCommand(newExportCommand())
 	root.AddCommand(newHealthCommand())
+	indentExamples(root)
 	return root
+}
+
+// indentExamples sets the examples of every command apart from the headings around them.
+func indentExamples(cmd *cobra.Command) {
+	var lines []string
+	for line := range strings.Lines(cmd.Example) {
+		lines = append(lines, "  "+strings.TrimSpace(line))
+	}
+	cmd.Example = strings.Join(lines, "\n")
+	for _, c := range cmd.Commands() {
+		indentExamples(c)
+	}
 }
 
 // usageError is a mistake in how the command was called; hint is the command that shows how.
