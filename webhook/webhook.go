@@ -113,6 +113,9 @@ func New(cfg Config, client *http.Client, reg prometheus.Registerer, log *slog.L
 	}
 	s := &Sender{cfg: cfg, client: client, log: log,
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "turbofan_webhook_deliveries_total", Help: "Events for webhooks by what became of them: delivered, failed after the last try, or dropped because the queue was full."}, []string{"result"})}
+	for _, r := range []string{"delivered", "failed", "dropped"} {
+		s.results.WithLabelValues(r) // shown from the start, at 0
+	}
 	for range cfg.Endpoints {
 		s.queues = append(s.queues, make(chan delivery, cfg.Queue))
 	}

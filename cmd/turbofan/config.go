@@ -54,6 +54,14 @@ type config struct {
 	Log     logConfig      `yaml:"log"`
 	Limits  limitsConfig   `yaml:"limits"`
 	Refresh durationConfig `yaml:"refresh_every"`
+	// Webhooks are the listeners that hear of drift, retrainings, promotions and rollbacks.
+	Webhooks webhookConfig `yaml:"webhooks"`
+}
+
+type webhookConfig struct {
+	URLs       []string `yaml:"urls"`
+	Kinds      []string `yaml:"kinds"`       // empty: all
+	SecretFile string   `yaml:"secret_file"` // holds the key that signs deliveries
 }
 
 type datasetConfig struct {
@@ -80,6 +88,8 @@ type driftConfig struct {
 
 type retrainConfig struct {
 	MinNewUnits int `yaml:"min_new_units"`
+	// Every submits a job although nobody asked; 0 never does.
+	Every durationConfig `yaml:"every"`
 	// Bootstrap trains a first model from the dataset where the registry has none.
 	Bootstrap bool `yaml:"bootstrap"`
 }
@@ -206,6 +216,8 @@ func (c *config) validateServices() error {
 		return err
 	}
 	switch {
+	case c.Retrain.Every < 0:
+		return turbofan.Invalid("retrain.every", "must be at least 0, not %s", c.Retrain.Every)
 	case c.Retrain.MinNewUnits < 1:
 		return turbofan.Invalid("retrain.min_new_units", "must be at least 1, not %d", c.Retrain.MinNewUnits)
 	case c.Refresh <= 0:

@@ -29,6 +29,7 @@ import (
 	"turbofan/registry"
 	"turbofan/retrain"
 	"turbofan/sqlstore"
+	"turbofan/webhook"
 )
 
 // platform is the services of one process, each behind its own port. It is the only place that knows which of them
@@ -45,6 +46,7 @@ type platform struct {
 	feedback  *feedback.Service
 	retrain   *retrain.Service
 	drift     *drift.Service
+	events    turbofan.EventSink
 	listeners map[string]net.Listener
 	handlers  map[string]http.Handler
 	run       []func(context.Context) error // loops of the services
@@ -73,6 +75,9 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 	if err := p.openRegistry(ctx, common); err != nil {
 		return nil, err
 	}
+	if err := p.openWebhooks(common); err != nil {
+		return nil, err
+	}
 	if slices.ContainsFunc(cfg.Roles, func(r string) bool { return r != roleRegistry }) {
 		p.state, err = sqlstore.OpenState(ctx, sqlstore.Config{Path: cfg.path("state.db"), Logger: log, Registerer: common})
 		if err != nil {
@@ -96,6 +101,42 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 		}
 	}
 	return p, nil
+}
+
+// maxSecret bounds the file that holds the webhooks' secret.
+const maxSecret = 4096
+
+// openWebhooks makes the sink of the retraining's and the detector's events.
+func (p *platform) openWebhooks(reg *prometheus.Registry) error {
+	c := p.cfg.Webhooks
+	if !p.has(roleRetrain) && !p.has(roleDrift) {
+		return nil
+	}
+	secret := ""
+	if c.SecretFile != "" {
+		b, err := os.ReadFile(c.SecretFile)
+		if err != nil {
+			return turbofan.Invalid("webhooks.secret_file", "cannot read %s: %s", c.SecretFile, pathReason(err))
+		}
+		if secret = strings.TrimSpace(string(b)); secret == "" || len(secret) > maxSecret {
+			return turbofan.Invalid("webhooks.secret_file", "%s must hold a secret of 1 to %d characters", c.SecretFile, maxSecret)
+		}
+	}
+	var kinds []turbofan.EventKind
+	for _, k := range c.Kinds {
+		kinds = append(kinds, turbofan.EventKind(k))
+	}
+	var cfg webhook.Config
+	for _, u := range c.URLs {
+		cfg.Endpoints = append(cfg.Endpoints, webhook.Endpoint{URL: u, Secret: secret, Kinds: kinds})
+	}
+	sender, err := webhook.New(cfg, nil, reg, p.log.With("part", "webhooks"))
+	if err != nil {
+		return err
+	}
+	p.events = sender
+	p.run = append(p.run, sender.Run)
+	return nil
 }
 
 func makeDataDir(cfg config) error {
@@ -235,6 +276,7 @@ func (p *platform) buildRetrain(reg *prometheus.Registry) (err error) {
 	}
 	c := retrain.DefaultConfig()
 	c.ModelName, c.Experiment, c.WorkDir, c.Model, c.MinNewUnits = p.cfg.Model.Name, p.cfg.Model.Name, p.cfg.path("training"), p.cfg.learner(), p.cfg.Retrain.MinNewUnits
+	c.Every, c.Events = time.Duration(p.cfg.Retrain.Every), p.events
 	p.retrain, err = retrain.New(c, p.registry, p.tracking, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: p.state},
 		lazyBaseline(p.cfg), reg, p.log.With("role", roleRetrain))
 	if err != nil {
@@ -303,7 +345,9 @@ func (p *platform) buildDrift(reg *prometheus.Registry) (err error) {
 			job = p.retrain
 		}
 	}
-	p.drift, err = drift.New(p.cfg.detector(), p.registry, drift.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state, Reports: p.state}, job, reg, p.log.With("role", roleDrift))
+	c := p.cfg.detector()
+	c.Events = p.events
+	p.drift, err = drift.New(c, p.registry, drift.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state, Reports: p.state}, job, reg, p.log.With("role", roleDrift))
 	if err != nil {
 		return err
 	}
