@@ -145,16 +145,16 @@ func (m *Model) writeONNX(w io.Writer, learnerDigest string) error {
 }
 
 func (l *member) onnx(name string) onnx.Ensemble {
-	var nodes []onnx.Node // one tree's, used again for the next
 	return onnx.Ensemble{
 		Name: name, Base: l.weight * l.trees.Base(), Scale: l.weight * l.trees.Scale(), Trees: l.trees.NumTrees(),
 		Tree: func(t int) []onnx.Node {
-			nodes = nodes[:0]
-			for _, n := range l.trees.Tree(t) {
-				nodes = append(nodes, onnx.Node{Leaf: n.Leaf, Feature: n.Feature, Threshold: n.Threshold, MissingLeft: n.MissingLeft,
-					Left: n.Left, Right: n.Right, Value: n.Value})
+			tree := l.trees.Tree(t)
+			out := make([]onnx.Node, len(tree))
+			for i, n := range tree {
+				out[i] = onnx.Node{Leaf: n.Leaf, Feature: n.Feature, Threshold: n.Threshold, MissingLeft: n.MissingLeft,
+					Left: n.Left, Right: n.Right, Value: n.Value}
 			}
-			return nodes
+			return out
 		},
 	}
 }

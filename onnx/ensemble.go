@@ -192,12 +192,16 @@ func (a *attribute) size(data int64) int64 { return int64(len(a.head(data))) + d
 func (op *operator) write(w *writer) {
 	w.put(protowire.AppendVarint(protowire.AppendTag(nil, graphNode, protowire.BytesType), uint64(op.size)))
 	w.put(op.fixed)
+	trees := make([][]Node, op.ensemble.Trees)
+	for t := range trees {
+		trees[t] = op.ensemble.Tree(t)
+	}
 	at := position{scale: op.ensemble.Scale, centre: op.centre}
 	for i, a := range op.attributes {
 		w.put(protowire.AppendVarint(protowire.AppendTag(nil, nodeAttribute, protowire.BytesType), uint64(a.size(op.data[i]))))
 		w.put(a.head(op.data[i]))
-		for at.tree = range op.ensemble.Trees {
-			nodes := op.ensemble.Tree(at.tree)
+		for at.tree = range trees {
+			nodes := trees[at.tree]
 			for at.node = range nodes {
 				if n := &nodes[at.node]; n.Leaf || !a.leaves {
 					w.buf = a.add(w.buf, &at, n)

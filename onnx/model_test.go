@@ -49,10 +49,11 @@ func TestArtifactAnswersAlike(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			data, worst := append(own.Data, late.Data...), 0.0
-			for ; len(data) > 0; data = data[own.Cols:] {
-				row := data[:own.Cols]
-				a, err := m.Predict(row, false)
+			joined, worst := len(own.Data), 0.0
+			data := append(own.Data, late.Data...)
+			for i := 0; i < len(data); i += own.Cols {
+				row := data[i : i+own.Cols]
+				a, err := m.Predict(row, i >= joined)
 				if err != nil {
 					t.Fatal(err)
 				}

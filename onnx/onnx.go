@@ -40,8 +40,9 @@ type Ensemble struct {
 	Name        string
 	Base, Scale float64
 	Trees       int
-	// Tree returns the nodes of tree t, parents before children. It is asked for every tree once for each attribute of
-	// the operator and must give the same nodes each time: so no more than one tree is in memory at once.
+	// Tree returns the nodes of tree t, parents before children, in a slice that the caller keeps. It is asked for every
+	// tree twice, to measure and to write, and must give the same nodes: so no more than the trees of one operator, 32,
+	// are in memory at once.
 	Tree func(t int) []Node
 }
 
@@ -57,7 +58,7 @@ type Model struct {
 }
 
 // Write writes m. The memory it takes does not grow with the number of trees: a first pass over the trees measures the
-// fields, whose lengths stand before them on the wire, and one pass an attribute writes them. It is an error when a tree
+// fields, whose lengths stand before them on the wire, and a second writes them. It is an error when a tree
 // names a column or a node that is not there, when a number is not finite, and when the model would not fit into the
 // 2 GiB that ONNX allows.
 func Write(w io.Writer, m *Model) error {
