@@ -287,7 +287,10 @@ func (r *configReader) unknown(k *yaml.Node, section string) error {
 	if k.Kind != yaml.ScalarNode {
 		return r.errorf(k, "a key must be a name, not %s", describeNode(k))
 	}
-	hint := "it has " + strings.Join(r.sections[section], ", ")
+	hint := "docs/configuration.md tells all of them"
+	if section != "" {
+		hint = "it has " + strings.Join(r.sections[section], ", ")
+	}
 	if near := nearest(k.Value, r.sections[section]); near != "" {
 		hint = "did you mean " + near + "?"
 	}
