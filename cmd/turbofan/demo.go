@@ -259,7 +259,7 @@ func (d *demo) prepare(ctx context.Context) error {
 func (d *demo) startPlatform(ctx context.Context, state string) (func() error, error) {
 	cfg := defaultConfig()
 	cfg.DataDir, cfg.Dataset = state, datasetConfig{Dir: d.loc.Dir, Subsets: d.o.subsets[:1]}
-	cfg.Model.Kind, cfg.Model.RandomState, cfg.Model.Folds, cfg.Model.MaxRows = d.o.kind, d.o.seed, 3, 30_000
+	cfg.Model.Kind, cfg.Model.RandomState, cfg.Model.Folds, cfg.Model.MaxRows = d.o.kind, d.o.seed, 3, 20_000
 	cfg.Refresh = durationConfig(100 * time.Millisecond)
 	cfg.Drift.EveryRows, cfg.Drift.Every = 500, 0
 	for role := range cfg.Ports {
