@@ -104,6 +104,7 @@ Ctrl-C; serve and registry end with 0 after Ctrl-C or SIGTERM when every request
 	root.AddCommand(newDataCommand())
 	root.AddCommand(newDriftCommand())
 	root.AddCommand(newExportCommand())
+	root.AddCommand(newExplainCommand(), newTuneCommand())
 	root.AddCommand(newHealthCommand())
 	indentExamples(root)
 	return root
