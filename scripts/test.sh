@@ -5,10 +5,12 @@ set -u
 cd "$(dirname "$0")/.."
 missing=""
 
-# PostgreSQL and Chromium come as Debian packages where we are root on Debian.
+# PostgreSQL, Prometheus and a Docker engine come as Debian packages where we are root on Debian.
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
 	want=""
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || want="$want postgresql"
+	command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 || want="$want prometheus"
+	docker version >/dev/null 2>&1 || command -v dockerd >/dev/null 2>&1 || want="$want docker.io"
 	if [ -n "$want" ]; then
 		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $want; } >/tmp/turbofan-apt.log 2>&1 ||
 			missing="$missing\n  could not install$want; see /tmp/turbofan-apt.log"
@@ -32,6 +34,8 @@ fi
 log=$(mktemp)
 ${GOTESTSUM:-go run gotest.tools/gotestsum@v1.13.0} --format pkgname --jsonfile "$log" -- -race -timeout 40m ${TESTFLAGS:-} ./...
 status=$?
+# What is deployed, read with Kubernetes' and Compose's own libraries: a module of its own.
+(cd deploy/validate && go test -count=1 ./...) || status=1
 skipped=$(grep '"Action":"skip"' "$log" | grep '"Test":' | sed 's/.*"Package":"\([^"]*\)".*"Test":"\([^"]*\)".*/  \1 \2/' | sort -u)
 rm -f "$log"
 if [ -n "$skipped$missing" ]; then
