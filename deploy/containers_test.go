@@ -151,6 +151,7 @@ type composeService struct {
 	Command     []string
 	Environment map[string]string
 	Volumes     []string
+	Ports       []string
 	Tmpfs       []string
 	CapDrop     []string `yaml:"cap_drop"`
 	SecurityOpt []string `yaml:"security_opt"`
@@ -200,6 +201,9 @@ func (e engine) start(ctx context.Context, image, data, name string, s composeSe
 	for k, v := range s.Environment {
 		args = append(args, "-e", k+"="+v)
 	}
+	for _, p := range s.Ports { // on a free port of the host, so that tests disturb nothing
+		args = append(args, "-p", "127.0.0.1::"+p[strings.LastIndexByte(p, ':')+1:])
+	}
 	for _, v := range s.Volumes {
 		from, to, _ := strings.Cut(v, ":")
 		if strings.HasPrefix(to, "/cmapss") {
@@ -225,10 +229,10 @@ func (e engine) healthy(ctx context.Context, name string) {
 	})
 }
 
-// url of a service: its address in the network, which the engine's host can reach.
+// url of a service, on the port of the host that it was given at its last start.
 func (e engine) url(ctx context.Context, name string, port int) string {
 	e.t.Helper()
-	return fmt.Sprintf("http://%s:%d", e.must(ctx, "inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", e.run+"-"+name), port)
+	return "http://" + e.must(ctx, "port", e.run+"-"+name, strconv.Itoa(port)+"/tcp")
 }
 
 // TestContainers builds the image, runs the roles as the compose file says, in the order of health that it asks for, and
