@@ -45,8 +45,12 @@ type Metrics struct {
 	Width       Number `json:"width"`
 	AUC         Number `json:"auc"` // of the failure probability within the horizon
 	Brier       Number `json:"brier"`
-	// LateRMSE is the error for units that joined late, where it was measured.
-	LateRMSE Number `json:"rmse_late"`
+	// LateRMSE and LateCoverage are for units replayed as if they had joined late: under cross-validation from a random
+	// age on, under the test protocol from the middle of their readings.
+	LateRMSE     Number `json:"rmse_late"`
+	LateCoverage Number `json:"coverage_late"`
+	// Reliability compares the failure probability with how often units failed within the horizon, by tenths.
+	Reliability []stat.ReliabilityBin `json:"reliability,omitempty"`
 }
 
 // scored is one prediction against its truth, with a weight.
@@ -67,7 +71,7 @@ func measure(cfg Config, s []scored) Metrics {
 	}
 	mean /= w
 	total := 0.0
-	var probs []float64
+	var ranks, probs []float64
 	var failed []bool
 	for _, x := range s {
 		t := min(x.rul, cfg.Cap)
@@ -98,23 +102,41 @@ func measure(cfg Config, s []scored) Metrics {
 			brier += x.w * p * p
 		}
 		if x.w > 0 {
-			probs, failed = append(probs, x.a.rank()), append(failed, fails)
+			ranks, probs, failed = append(ranks, x.a.rank()), append(probs, p), append(failed, fails)
 		}
 	}
 	m.RMSEClipped, m.RMSERaw, m.MAE = Number(math.Sqrt(clipped/w)), Number(math.Sqrt(raw/w)), Number(abs/w)
 	m.Score, m.R2, m.Coverage, m.Width, m.Brier = Number(score), Number(1-clipped/total), Number(in/w), Number(width/w), Number(brier/w)
 	m.RMSE30, m.Coverage30 = Number(math.Sqrt(se30/w30)), Number(in30/w30)
-	m.AUC, m.LateRMSE = Number(math.NaN()), Number(math.NaN())
-	if auc, err := stat.AUC(probs, failed); err == nil {
+	m.AUC, m.LateRMSE, m.LateCoverage = Number(math.NaN()), Number(math.NaN()), Number(math.NaN())
+	if auc, err := stat.AUC(ranks, failed); err == nil {
 		m.AUC = Number(auc)
 	}
+	if bins, err := stat.Reliability(probs, failed, reliabilityBins); err == nil {
+		m.Reliability = bins
+	}
 	return m
+}
+
+const reliabilityBins = 10
+
+// measureLate adds what was measured of units that joined late.
+func (m *Metrics) measureLate(limit float64, s []scored) {
+	var se, in float64
+	for _, x := range s {
+		t := min(x.rul, limit)
+		se += (x.a.RUL - t) * (x.a.RUL - t)
+		if t >= x.a.Lower && t <= x.a.Upper {
+			in++
+		}
+	}
+	m.LateRMSE, m.LateCoverage = Number(math.Sqrt(se/float64(len(s)))), Number(in/float64(len(s)))
 }
 
 // crossMetrics is the table out of fold. Each fold's intervals and probabilities come from a calibration on the other
 // folds, so that nothing judges itself.
 func crossMetrics(cfg Config, o *outOfFold) (Metrics, error) {
-	var s []scored
+	var s, joined []scored
 	w := o.own.cutWeights()
 	units := map[int]bool{}
 	for f := range cfg.Folds {
@@ -132,16 +154,16 @@ func crossMetrics(cfg Config, o *outOfFold) (Metrics, error) {
 				s = append(s, scored{rul: o.own.rul[i], a: c.answer(o.own.pred[i], false), w: w[i]})
 			}
 		}
+		for i := range o.late.rul {
+			if o.late.fold[i] == f {
+				joined = append(joined, scored{rul: o.late.rul[i], a: c.answer(o.late.pred[i], true), w: 1})
+			}
+		}
 	}
 	m := measure(cfg, s)
 	m.Protocol, m.Units = "cross-validation", len(units)
 	m.Score *= Number(len(units))
-	var se, n float64
-	for i, r := range o.late.rul {
-		d := o.late.pred[i] - min(r, cfg.Cap)
-		se, n = se+d*d, n+1
-	}
-	m.LateRMSE = Number(math.Sqrt(se / n))
+	m.measureLate(cfg.Cap, joined)
 	return m, nil
 }
 
@@ -162,7 +184,8 @@ func (m *Model) MetricValues() map[string]float64 {
 	for k, v := range map[string]Number{
 		"cv_rmse_clipped": m.metrics.RMSEClipped, "cv_rmse_raw": m.metrics.RMSERaw, "cv_nasa_score": m.metrics.Score, "cv_mae": m.metrics.MAE,
 		"cv_r2": m.metrics.R2, "cv_rmse_rul30": m.metrics.RMSE30, "cv_coverage": m.metrics.Coverage, "cv_width": m.metrics.Width,
-		"cv_auc": m.metrics.AUC, "cv_brier": m.metrics.Brier, "cv_rmse_late": m.metrics.LateRMSE,
+		"cv_auc": m.metrics.AUC, "cv_brier": m.metrics.Brier, "cv_rmse_late": m.metrics.LateRMSE, "cv_coverage_late": m.metrics.LateCoverage,
+		"cv_coverage_rul30": m.metrics.Coverage30,
 	} {
 		if finite(float64(v)) {
 			out[k] = float64(v)

@@ -206,6 +206,38 @@ func (m *Model) Evaluate(subset string, units []turbofan.History) (Metrics, erro
 		return Metrics{}, turbofan.Errorf(turbofan.EInvalid, "evaluate %s: there are no units", subset)
 	}
 	out := measure(m.cfg, s)
+	late, err := m.lateAnswers(units)
+	if err != nil {
+		return Metrics{}, err
+	}
+	out.measureLate(m.cfg.Cap, late)
 	out.Subset, out.Protocol, out.Units = subset, "test", len(units)
+	return out, nil
+}
+
+// lateAnswers replays each unit from the middle of its readings and judges its newest one. Units that are too short to
+// have joined late are left out.
+func (m *Model) lateAnswers(units []turbofan.History) ([]scored, error) {
+	start := make([]int, len(units))
+	for u := range units {
+		if mid := len(units[u].Readings) / 2; mid > m.spec.Config.LateStart {
+			start[u] = mid
+		}
+	}
+	rows, err := m.spec.TransformLate(units, start)
+	if err != nil {
+		return nil, err
+	}
+	var out []scored
+	for i := range rows.Len() {
+		if i+1 < rows.Len() && rows.Unit[i+1] == rows.Unit[i] {
+			continue
+		}
+		a, err := m.Predict(rows.Row(i), true)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, scored{rul: rows.RUL[i], a: a, w: 1})
+	}
 	return out, nil
 }

@@ -468,3 +468,31 @@ func TestSuggestBeatsRandomSearch(t *testing.T) {
 		t.Errorf("after 60 trials the estimator stands at %.3f, random search at %.3f", tpe, random)
 	}
 }
+
+func TestEvaluateTellsReliabilityAndLateUnits(t *testing.T) {
+	m := train(t, small(model.Boosting), fleet(30, 1))
+	for name, e := range map[string]model.Metrics{"cross-validation": m.Metrics(), "test": must(t, func() (model.Metrics, error) { return m.Evaluate("fresh", cut(fleet(60, 3))) })} {
+		rows := 0
+		for _, b := range e.Reliability {
+			rows += b.Count
+			if b.Predicted < 0 || b.Predicted > 1 || b.Observed < 0 || b.Observed > 1 {
+				t.Errorf("%s: bin %+v", name, b)
+			}
+		}
+		if name == "test" && rows != 60 {
+			t.Errorf("%s: the bins hold %d of 60 predictions", name, rows)
+		}
+		if !(e.LateRMSE > e.RMSEClipped) || !(e.LateCoverage > 0.7) {
+			t.Errorf("%s: late units have RMSE %.2f, others %.2f; coverage %.2f", name, e.LateRMSE, e.RMSEClipped, e.LateCoverage)
+		}
+	}
+}
+
+func must[T any](t *testing.T, f func() (T, error)) T {
+	t.Helper()
+	v, err := f()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
