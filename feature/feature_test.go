@@ -51,7 +51,7 @@ func fit(t testing.TB, cfg feature.Config, units []turbofan.History) *feature.Sp
 
 func TestColumns(t *testing.T) {
 	s := fit(t, feature.Wide(), fleet(12))
-	for _, want := range []string{"sensor_2_ewma_0.1", "sensor_3_from_start_40", "sensor_2_rolling_mean_5", "sensor_3_rolling_std_10",
+	for _, want := range []string{"sensor_2_ewma_0.15", "sensor_3_from_start_40", "sensor_2_rolling_mean_5", "sensor_3_rolling_std_10",
 		"sensor_2_slope_30", "sensor_2_delta_1", "setting_1_x_setting_3", "cycle", "health_index_slope_30"} {
 		if !slices.Contains(s.Columns, want) {
 			t.Errorf("no column %s in %v", want, s.Columns)
@@ -107,7 +107,7 @@ func TestRowsMatchTheirDefinition(t *testing.T) {
 	const at = 90
 	ewma, w := 0.0, 0.0
 	for i := range at + 1 {
-		ewma, w = 0.9*ewma+0.1*z[i], 0.9*w+0.1
+		ewma, w = 0.85*ewma+0.15*z[i], 0.85*w+0.15
 	}
 	mean := func(v []float64) (m float64) {
 		for _, x := range v {
@@ -127,7 +127,7 @@ func TestRowsMatchTheirDefinition(t *testing.T) {
 		den += (float64(i) - 14.5) * (float64(i) - 14.5)
 	}
 	for name, want := range map[string]float64{
-		"sensor_2_ewma_0.1":       ewma / w,
+		"sensor_2_ewma_0.15":      ewma / w,
 		"sensor_2_from_start_40":  ewma/w - start,
 		"sensor_2_rolling_mean_5": mean(z[at-4 : at+1]),
 		"sensor_2_rolling_std_10": math.Sqrt(sd),
@@ -163,7 +163,7 @@ func TestLateUnitHasNoStart(t *testing.T) {
 			t.Errorf("%s of a unit without a start is %v, want missing", name, v)
 		}
 	}
-	if v := rows.Row(0)[slices.Index(s.Columns, "sensor_2_ewma_0.1")]; math.IsNaN(float64(v)) {
+	if v := rows.Row(0)[slices.Index(s.Columns, "sensor_2_ewma_0.15")]; math.IsNaN(float64(v)) {
 		t.Error("the average of a late unit is missing from its first reading on")
 	}
 }
@@ -277,7 +277,9 @@ func TestFaultModes(t *testing.T) {
 		}
 		units = append(units, h)
 	}
-	s := fit(t, feature.Record(), units)
+	cfg := feature.Record()
+	cfg.FaultModes = 2
+	s := fit(t, cfg, units)
 	if len(s.Health) != 2 {
 		t.Fatalf("found %d health indexes, want one for each of two fault modes", len(s.Health))
 	}
@@ -300,7 +302,7 @@ func TestFaultModes(t *testing.T) {
 	if len(higher[0]) == 1 && higher[0][true] > 0 == (higher[1][true] > 0) {
 		t.Error("the same index is the higher one in both modes")
 	}
-	few := fit(t, feature.Record(), units[:6])
+	few := fit(t, cfg, units[:6])
 	if len(few.Health) != 1 || !slices.Contains(few.Columns, "health_index_ewma_0.1") {
 		t.Errorf("six units gave %d indexes; they are too few to tell modes apart", len(few.Health))
 	}

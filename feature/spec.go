@@ -51,7 +51,7 @@ type Config struct {
 
 // Record returns the columns that gave the best cross-validated error on C-MAPSS: about forty.
 func Record() Config {
-	return Config{EWMA: []float64{0.1}, BaselineCycles: 40, LateStart: 5, HealthIndex: true, FaultModes: 2, RidgeAlpha: 10,
+	return Config{EWMA: []float64{0.15}, BaselineCycles: 40, LateStart: 5, HealthIndex: true, FaultModes: 3, RidgeAlpha: 5,
 		Age: true, Cap: 125, Condition: condition.DefaultConfig()}
 }
 

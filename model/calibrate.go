@@ -55,7 +55,7 @@ func calibrate(cfg Config, own, late *heldOut) (Calibration, error) {
 		return c, err
 	}
 	c.Late = c.Own
-	if len(late.rul) >= 10*minBandRows {
+	if len(late.rul) >= 2*minBandRows {
 		c.Late, err = bandsOf(cfg, late)
 	}
 	return c, err

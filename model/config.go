@@ -39,7 +39,8 @@ type Config struct {
 	Coverage float64 `json:"coverage"`
 	// Folds of the cross-validation by unit that calibrates the model and estimates its error.
 	Folds int `json:"folds"`
-	// LateShare is the share of training rows that are replayed as if their unit had joined late.
+	// LateShare is how many rows, as a share of the others, the learner for units that joined late has: units replayed
+	// from a random age on. 0 leaves that learner out.
 	LateShare float64 `json:"late_share"`
 	// MaxRows bounds the training rows; beyond it every unit gives an even share of its rows. 0 means all.
 	MaxRows     int              `json:"max_rows,omitempty"`
@@ -53,14 +54,15 @@ type Config struct {
 func DefaultConfig(kind string) Config {
 	c := Config{
 		Kind: kind, Feature: feature.Record(), Forest: tree.DefaultForestParams(), ExtraTrees: tree.DefaultForestParams(),
-		Boosting: tree.DefaultBoostingParams(), Members: 1, Cap: 125, Horizon: 30, Coverage: 0.9, Folds: 5, LateShare: 0.1,
+		Boosting: tree.DefaultBoostingParams(), Members: 1, Cap: 125, Horizon: 30, Coverage: 0.9, Folds: 5, LateShare: 0.2,
 		RandomState: 42, Reference: reference.DefaultConfig(),
 	}
 	c.Forest.NEstimators, c.Forest.MinSamplesLeaf, c.Forest.MaxFeatures = 100, 5, 0.33
-	c.ExtraTrees.NEstimators, c.ExtraTrees.MinSamplesLeaf, c.ExtraTrees.MaxFeatures = 100, 3, 0.7
+	c.ExtraTrees.NEstimators, c.ExtraTrees.MinSamplesLeaf, c.ExtraTrees.MaxFeatures = 100, 5, 0.7
 	c.ExtraTrees.ExtraTrees, c.ExtraTrees.Bootstrap = true, false
-	c.Boosting.MaxIter, c.Boosting.LearningRate, c.Boosting.MaxLeafNodes = 250, 0.05, 15
-	c.Boosting.MinSamplesLeaf, c.Boosting.L2Regularization = 40, 1
+	c.Boosting.MaxIter, c.Boosting.LearningRate, c.Boosting.MaxLeafNodes = 400, 0.03, 24
+	c.Boosting.MinSamplesLeaf, c.Boosting.L2Regularization = 120, 1
+	c.Boosting.MaxFeatures, c.Boosting.Subsample = 0.5, 0.8
 	return c
 }
 

@@ -194,15 +194,16 @@ func (t *trainer) fit(fit int, units []turbofan.History, nJobs int) (fitted, err
 	if t.cfg.Kind == Blend {
 		names = []string{Boosting, ExtraTrees}
 	}
-	own := 1.0
+	own := 1.0 // share of the work
 	if late.Len() > 0 {
 		own = 1 - t.cfg.LateShare
 	}
-	if out.kinds, err = t.fitKinds(rows, units, names, nJobs, func(share float64) { t.report(fit, own*share) }); err != nil {
+	if out.kinds, err = t.fitKinds(rows, units, names, 1, nJobs, func(share float64) { t.report(fit, own*share) }); err != nil {
 		return out, err
 	}
 	if late.Len() > 0 {
-		out.late, err = t.fitKinds(late, units, names[:1], nJobs, func(share float64) { t.report(fit, own+(1-own)*share) })
+		leaf := float64(late.Len()) / float64(rows.Len())
+		out.late, err = t.fitKinds(late, units, names[:1], leaf, nJobs, func(share float64) { t.report(fit, own+(1-own)*share) })
 	}
 	t.report(fit, 1)
 	return out, err
@@ -255,8 +256,9 @@ type kind struct {
 	members []*tree.Ensemble
 }
 
-// fitKinds trains every kind of learner of names on rows, whose units index units.
-func (t *trainer) fitKinds(rows *feature.Rows, units []turbofan.History, names []string, nJobs int, report func(share float64)) ([]kind, error) {
+// fitKinds trains every kind of learner of names on rows, whose units index units. Leaves may be smaller by the factor
+// leaf: fewer rows are to be told apart as finely.
+func (t *trainer) fitKinds(rows *feature.Rows, units []turbofan.History, names []string, leaf float64, nJobs int, report func(share float64)) ([]kind, error) {
 	x := tree.Matrix{Data: rows.Data, Rows: rows.Len(), Cols: rows.Cols}
 	y := make([]float64, rows.Len())
 	for i, r := range rows.RUL {
@@ -272,7 +274,7 @@ func (t *trainer) fitKinds(rows *feature.Rows, units []turbofan.History, names [
 	for _, n := range names {
 		k := kind{name: n}
 		for i := range t.members(n) {
-			e, err := t.fitOne(n, int64(i), x, y, weights, nJobs, func(d, of int) error {
+			e, err := t.fitOne(n, int64(i), x, y, weights, leaf, nJobs, func(d, of int) error {
 				report(min(0.99, (float64(done)+float64(d)/float64(of))/float64(total)))
 				return t.ctx.Err()
 			})
@@ -294,18 +296,18 @@ func (t *trainer) members(kind string) int {
 	return 1
 }
 
-func (t *trainer) fitOne(name string, member int64, x tree.Matrix, y, weights []float64, nJobs int, progress tree.Progress) (*tree.Ensemble, error) {
+func (t *trainer) fitOne(name string, member int64, x tree.Matrix, y, weights []float64, leaf float64, nJobs int, progress tree.Progress) (*tree.Ensemble, error) {
 	seed := t.cfg.RandomState + 7919*member
 	if name == Boosting {
 		p := t.cfg.Boosting
-		p.RandomState, p.NJobs = seed, nJobs
+		p.RandomState, p.NJobs, p.MinSamplesLeaf = seed, nJobs, max(1, int(leaf*float64(p.MinSamplesLeaf)))
 		return tree.FitBoosting(x, y, weights, p, nil, progress)
 	}
 	p := t.cfg.Forest
 	if name == ExtraTrees {
 		p = t.cfg.ExtraTrees
 	}
-	p.RandomState, p.NJobs = seed, nJobs
+	p.RandomState, p.NJobs, p.MinSamplesLeaf = seed, nJobs, max(1, int(leaf*float64(p.MinSamplesLeaf)))
 	return tree.FitForest(x, y, weights, p, progress)
 }
 
