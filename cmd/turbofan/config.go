@@ -77,6 +77,8 @@ type modelConfig struct {
 	Folds       int    `yaml:"folds"`
 	MaxRows     int    `yaml:"max_rows"`
 	RandomState int64  `yaml:"random_state"`
+	// Light trains smaller boosting, for quick retrainings: a third of the time for a few hundredths of a cycle.
+	Light bool `yaml:"light"`
 }
 
 type driftConfig struct {
@@ -254,6 +256,9 @@ func (c *config) schema() (turbofan.Schema, error) {
 func (c *config) learner() model.Config {
 	m := model.DefaultConfig(c.Model.Kind)
 	m.Folds, m.MaxRows, m.RandomState = c.Model.Folds, c.Model.MaxRows, c.Model.RandomState
+	if b := &m.Boosting; c.Model.Light {
+		b.MaxIter, b.LearningRate, b.MaxLeafNodes, b.MinSamplesLeaf, b.MaxFeatures, b.Subsample = 200, 0.06, 15, 40, 0.5, 1
+	}
 	return m
 }
 

@@ -260,6 +260,7 @@ func (d *demo) startPlatform(ctx context.Context, state string) (func() error, e
 	cfg := defaultConfig()
 	cfg.DataDir, cfg.Dataset = state, datasetConfig{Dir: d.loc.Dir, Subsets: d.o.subsets[:1]}
 	cfg.Model.Kind, cfg.Model.RandomState, cfg.Model.Folds, cfg.Model.MaxRows = d.o.kind, d.o.seed, 3, 20_000
+	cfg.Model.Light = true
 	cfg.Refresh = durationConfig(100 * time.Millisecond)
 	cfg.Drift.EveryRows, cfg.Drift.Every = 500, 0
 	for role := range cfg.Ports {
