@@ -77,7 +77,7 @@ type modelConfig struct {
 	Folds       int    `yaml:"folds"`
 	MaxRows     int    `yaml:"max_rows"`
 	RandomState int64  `yaml:"random_state"`
-	// Light trains smaller boosting, for quick retrainings: a third of the time for a few hundredths of a cycle.
+	// Light trains smaller boosting, for quick retrainings: half the time for a tenth of a cycle.
 	Light bool `yaml:"light"`
 }
 
