@@ -46,8 +46,9 @@ const (
 )
 
 // calibrate measures intervals by Mondrian split conformal prediction (Vovk et al. 2005, section 4.5) on residuals out
-// of fold: within a band of predicted RUL, each unit weighs the same, and the quantile is raised by (1 + 1/units) for
-// the finite number of units. Truth is clipped at the cap, as the learner's label was.
+// of fold: within a band of predicted RUL, each unit weighs the same. So few units leave a quantile uncertain, so it is
+// moved out by one standard error: the promise then holds for five calibrations of six, not only for their average
+// (Vovk 2012, on conditional validity). Truth is clipped at the cap, as the learner's label was.
 func calibrate(cfg Config, own, late *heldOut) (Calibration, error) {
 	c := Calibration{Cap: cfg.Cap, Horizon: cfg.Horizon, Coverage: cfg.Coverage}
 	var err error
@@ -108,7 +109,7 @@ func (b *Bands) addBand(cfg Config, h *heldOut, w []float64, rows []int) {
 		at, sum = at+w[i]*h.pred[i], sum+w[i]
 	}
 	tail := (1 - cfg.Coverage) / 2
-	tail = max(0, tail-(1-tail)/float64(len(units)))
+	tail = max(0, tail-math.Sqrt(tail*(1-tail)/float64(len(units))))
 	b.At = append(b.At, at/sum)
 	b.Lower = append(b.Lower, stat.WeightedQuantile(res, rw, tail))
 	b.Upper = append(b.Upper, stat.WeightedQuantile(res, rw, 1-tail))

@@ -54,7 +54,7 @@ type Config struct {
 func DefaultConfig(kind string) Config {
 	c := Config{
 		Kind: kind, Feature: feature.Record(), Forest: tree.DefaultForestParams(), ExtraTrees: tree.DefaultForestParams(),
-		Boosting: tree.DefaultBoostingParams(), Members: 1, Cap: 125, Horizon: 30, Coverage: 0.9, Folds: 5, LateShare: 0.2,
+		Boosting: tree.DefaultBoostingParams(), Members: 1, Cap: 125, Horizon: 30, Coverage: 0.9, Folds: 5, LateShare: 0.1,
 		RandomState: 42, Reference: reference.DefaultConfig(),
 	}
 	c.Forest.NEstimators, c.Forest.MinSamplesLeaf, c.Forest.MaxFeatures = 100, 5, 0.33
