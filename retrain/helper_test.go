@@ -52,7 +52,9 @@ func schema() turbofan.Schema {
 
 func small() model.Config {
 	c := model.DefaultConfig(model.Boosting)
-	c.Folds, c.Boosting.MaxIter, c.NJobs = 3, 30, 2
+	c.Folds, c.Boosting.MaxIter, c.NJobs = 3, 60, 2
+	// Sixty trees learn little at the rate that hundreds want.
+	c.Boosting.LearningRate, c.Boosting.MaxLeafNodes, c.Boosting.MinSamplesLeaf, c.Boosting.MaxFeatures, c.Boosting.Subsample = 0.15, 15, 20, 1, 1
 	return c
 }
 
