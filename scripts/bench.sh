@@ -15,15 +15,15 @@ trap 'rm -rf "$dir"' EXIT
 
 echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1), $(getconf _NPROCESSORS_ONLN) processors; $($GO version); load:$(uptime | sed 's/.*load average//')"
 export TREE_BENCH_DIR="$dir" TREE_BENCH_JOBS="$jobs"
-$GO test -count=1 -run 'TestSave$' ./tree/bench
+$GO test -tags bench -count=1 -run 'TestSave$' ./tree/bench
 if [ -z "$(ls "$dir")" ]; then
 	echo "C-MAPSS is not here: set TURBOFAN_DATA; the peers are left out" >&2
 else
 	echo "== beside scikit-learn and XGBoost, $jobs workers (a ratio above 1: we are faster)"
 	.venv/bench/bin/python tree/bench/peers.py "$dir" >/dev/null
-	$GO test -count=1 -timeout 60m -run 'TestCompare$' -v ./tree/bench | sed -n 's/^ *bench_test.go:[0-9]*: //p'
+	$GO test -tags bench -count=1 -timeout 60m -run 'TestCompare$' -v ./tree/bench | sed -n 's/^ *bench_test.go:[0-9]*: //p'
 fi
 echo "== a model's answer and its reasons"
 $GO test -count=1 -run '^$' -bench 'Answer|Reasons|Step' -benchtime 300ms ./model ./feature | grep -E '^Benchmark'
 echo "== training a fleet of growing size, up to $rows rows"
-TURBOFAN_BENCH_ROWS="$rows" $GO test -count=1 -timeout 120m -run 'TestTrainingGrows$' -v ./model | sed -n 's/^ *bench_test.go:[0-9]*: //p'
+TURBOFAN_BENCH_ROWS="$rows" $GO test -tags bench -count=1 -timeout 120m -run 'TestTrainingGrows$' -v ./model | sed -n 's/^ *grow_test.go:[0-9]*: //p'

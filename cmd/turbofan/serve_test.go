@@ -491,8 +491,10 @@ func TestServeUnwritableDataDirectory(t *testing.T) {
 // TestServeOnAFullDisk fills a small disk under a running platform: feedback that cannot be kept is refused, never
 // acknowledged, and with room again the platform goes on by itself.
 func TestServeOnAFullDisk(t *testing.T) {
+	trained := must(t, shared.trained)
+	size := 4<<20 + 4*folderSize(t, trained) // the registry's copy, the server's, the detector's and one on its way
 	disk := t.TempDir()
-	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=8m"); err != nil {
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, fmt.Sprint("size=", size)); err != nil {
 		t.Skipf("a small disk cannot be mounted here: %v", err)
 	}
 	t.Cleanup(func() {
@@ -501,7 +503,7 @@ func TestServeOnAFullDisk(t *testing.T) {
 		}
 	})
 	dir := filepath.Join(disk, "data")
-	if err := os.CopyFS(dir, os.DirFS(must(t, shared.trained))); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(trained)); err != nil {
 		t.Fatal(err)
 	}
 	p := serve(t, nil, "--data-dir", dir)
@@ -536,6 +538,25 @@ func TestServeOnAFullDisk(t *testing.T) {
 	if code := p.signal(syscall.SIGTERM); code != exitOK {
 		t.Errorf("exit %d", code)
 	}
+}
+
+// folderSize is what a folder's files take, in bytes.
+func folderSize(t *testing.T, dir string) int64 {
+	t.Helper()
+	size := int64(0)
+	if err := filepath.WalkDir(dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return size
 }
 
 // fill writes a file until the disk has no room left.

@@ -1,9 +1,11 @@
+//go:build bench
+
 // Package bench_test times turbofan/tree on C-MAPSS feature matrices and saves
 // the matrices for peers.py, which times scikit-learn and XGBoost on them:
 //
-//	TREE_BENCH_DIR=/tmp/bench go test -run TestSave ./tree/bench
+//	TREE_BENCH_DIR=/tmp/bench go test -tags bench -run TestSave ./tree/bench
 //	python tree/bench/peers.py /tmp/bench
-//	TREE_BENCH_DIR=/tmp/bench go test -run TestCompare -v ./tree/bench
+//	TREE_BENCH_DIR=/tmp/bench go test -tags bench -run TestCompare -v ./tree/bench
 //
 // TREE_BENCH_JOBS (default 2) is the number of workers on both sides. With 1,
 // both measure processor time instead of wall time, which stays meaningful on
@@ -189,7 +191,7 @@ var subsets = []string{"FD001", "FD004"}
 func TestSave(t *testing.T) {
 	dir := os.Getenv("TREE_BENCH_DIR")
 	if dir == "" {
-		t.Skip("TREE_BENCH_DIR is not set")
+		t.Fatal("TREE_BENCH_DIR is not set")
 	}
 	for _, name := range subsets {
 		d := load(t, name)
@@ -307,7 +309,7 @@ func measure(t *testing.T, d table) map[string]float64 {
 func TestCompare(t *testing.T) {
 	dir := os.Getenv("TREE_BENCH_DIR")
 	if dir == "" {
-		t.Skip("TREE_BENCH_DIR is not set")
+		t.Fatal("TREE_BENCH_DIR is not set")
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, "peers.json"))
 	if err != nil {

@@ -1,5 +1,0 @@
-//go:build !race
-
-package retrain_test
-
-const raceEnabled = false
