@@ -61,7 +61,7 @@ type Gate struct {
 // DefaultConfig returns a service that trains boosting from sixteen new units on.
 func DefaultConfig() Config {
 	return Config{ModelName: "rul", Alias: turbofan.ChampionAlias, Experiment: "rul", Model: model.DefaultConfig(model.Boosting),
-		MinNewUnits: 16, Gate: Gate{MaxRatio: 1.1, MinBetter: 0.9, Margin: 1.05},
+		MinNewUnits: 16, Gate: Gate{MaxRatio: 1.1, MinBetter: 0.9, Margin: 1.1},
 		Watch: Watch{Units: 16, Confidence: 0.99}}
 }
 
