@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"turbofan/report"
 )
@@ -141,25 +140,32 @@ func (e *explanation) dependence(feature string) report.Chart {
 	return c
 }
 
-// partner returns the shown feature that explains most of the height that value alone does not.
+// partner returns the shown feature that explains most of the height that value alone does not: readings are grouped by
+// value, and within each group the other feature is compared with the height, whichever way it goes there.
 func (e *explanation) partner(feature string) string {
+	const perGroup, most = 25, 20 // readings that a correlation needs; groups
 	x, y := e.value[feature], e.phi[feature]
 	order := ranks(x)
-	const groups = 20
-	sum, n := make([]float64, groups), make([]float64, groups)
-	group := func(i int) int { return min(int(order[i]*groups/float64(len(x))), groups-1) }
+	groups := make([][]int, max(1, min(most, len(x)/perGroup)))
 	for i := range x {
-		sum[group(i)] += y[i]
-		n[group(i)]++
+		g := min(int(order[i]*float64(len(groups))/float64(len(x))), len(groups)-1)
+		groups[g] = append(groups[g], i)
 	}
-	rest := slices.Clone(y)
-	for i := range rest {
-		rest[i] -= sum[group(i)] / n[group(i)]
-	}
-	best, most := "", 0.1 // less is noise
+	best, strongest := "", 0.3 // less is noise
 	for _, f := range e.Features {
-		if r := math.Abs(rankCorrelation(e.value[f.Feature], rest)); f.Feature != feature && r > most {
-			best, most = f.Feature, r
+		if f.Feature == feature {
+			continue
+		}
+		sum := 0.0
+		for _, rows := range groups {
+			var height, other []float64
+			for _, i := range rows {
+				height, other = append(height, y[i]), append(other, e.value[f.Feature][i])
+			}
+			sum += math.Abs(rankCorrelation(other, height)) * float64(len(rows))
+		}
+		if r := sum / float64(len(x)); r > strongest {
+			best, strongest = f.Feature, r
 		}
 	}
 	return best

@@ -2,13 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"turbofan"
 	"turbofan/model"
+	"turbofan/sqlstore"
 )
 
 // searched is what tune prints as JSON.
@@ -69,6 +73,101 @@ func TestTuneResumes(t *testing.T) {
 	if got, want := float64(m.Config().ExtraTrees.MinSamplesLeaf), parts.Best.Params["extra_trees.min_samples_leaf"]; got != want {
 		t.Errorf("trained with %v samples a leaf, the best trial has %v", got, want)
 	}
+}
+
+// A search of fifty trials that was interrupted on its way ends where an undisturbed one does: each trial is one finished
+// run in the registry, the one that was cut off a killed one, and the pages show the search.
+func TestTuneInterrupted(t *testing.T) {
+	const trials = 50
+	fleet := must(t, shared.fleet)
+	once, twice := t.TempDir(), t.TempDir()
+	page := filepath.Join(once, "search.html")
+	whole := tuned(t, "--data", fleet, "--data-dir", once, "--trials", strconv.Itoa(trials), "--html", page)
+	p := start(t, nil, "tune", "--data", fleet, "--data-dir", twice, "--folds", "2", "--max-rows", "300", "--model", "extra_trees", "--trials", strconv.Itoa(trials))
+	p.await("trial 3: RMSE ")
+	if code := p.signal(os.Interrupt); code != exitInterrupted || !strings.HasSuffix(p.log(), "turbofan: interrupted") {
+		t.Errorf("exit %d, it said\n%s", code, p.log())
+	}
+	code, out, errs := call(t, "tune", "--data", fleet, "--data-dir", twice, "--folds", "2", "--max-rows", "300", "--model", "extra_trees", "--trials", strconv.Itoa(trials))
+	if code != exitOK || !strings.Contains(out, "50 trials, ") {
+		t.Fatalf("exit %d\n%s\n%s", code, out, errs)
+	}
+	var done int
+	if _, err := fmt.Sscanf(errs[strings.Index(errs, "; ")+2:], "%d of 50 trials are done", &done); err != nil || done < 3 || done >= trials {
+		t.Errorf("it went on from %d trials (%v)\n%s", done, err, errs)
+	}
+	if want := fmt.Sprintf("trial %d: RMSE ", trials); !strings.Contains(errs, want) || !strings.Contains(errs, "100%  ") {
+		t.Errorf("progress does not say %q\n%s", want, errs)
+	}
+	parts := tuned(t, "--data", fleet, "--data-dir", twice, "--trials", strconv.Itoa(trials))
+	if len(whole.Trials) != trials || len(parts.Trials) != trials {
+		t.Fatalf("%d and %d trials", len(whole.Trials), len(parts.Trials))
+	}
+	pruned := 0
+	for i := range whole.Trials {
+		if a, b := whole.Trials[i], parts.Trials[i]; !slices.Equal(a.RMSE, b.RMSE) || a.State != b.State {
+			t.Errorf("trial %d: %v %s in one go, %v %s after an interruption", i+1, a.RMSE, a.State, b.RMSE, b.State)
+		}
+		if whole.Trials[i].State == trialPruned {
+			pruned++
+		}
+	}
+	if pruned == 0 || pruned > trials/2 {
+		t.Errorf("%d of %d trials were given up", pruned, trials)
+	}
+	runs := runsOf(t, twice, "rul-tune")
+	for i, tr := range parts.Trials {
+		run := runs[tr.RunID]
+		value := func(key string) string {
+			for _, kv := range slices.Concat(run.Params, run.Tags) {
+				if kv.Key == key {
+					return kv.Value
+				}
+			}
+			return ""
+		}
+		if run.Status != turbofan.RunFinished || value("turbofan.trial") != tr.State || len(run.Metrics) == 0 {
+			t.Errorf("trial %d is %s; its run is %s with tag %q and %d metrics", i+1, tr.State, run.Status, value("turbofan.trial"), len(run.Metrics))
+		}
+		if got := value("extra_trees.min_samples_leaf"); got != strconv.FormatFloat(tr.Params["extra_trees.min_samples_leaf"], 'g', -1, 64) {
+			t.Errorf("trial %d: its run says %q samples a leaf, the search %v", i+1, got, tr.Params["extra_trees.min_samples_leaf"])
+		}
+		delete(runs, tr.RunID)
+	}
+	for id, run := range runs { // a signal between two trials leaves none
+		if run.Status != turbofan.RunKilled || len(runs) > 1 {
+			t.Errorf("run %s belongs to no trial and is %s", id, run.Status)
+		}
+	}
+	html, err := os.ReadFile(page)
+	for _, want := range []string{"Error of each trial", "The best trials", "Which parameters matter", "best so far", "extra_trees.min_samples_leaf", "50 trials"} {
+		if err != nil || !strings.Contains(string(html), want) {
+			t.Errorf("the page does not say %q (%v)", want, err)
+		}
+	}
+}
+
+// runsOf returns the runs of an experiment in the registry of a data directory, by id.
+func runsOf(t *testing.T, dir, experiment string) map[string]turbofan.Run {
+	t.Helper()
+	db, err := sqlstore.OpenRegistry(t.Context(), filepath.Join(dir, "registry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	e, err := db.ExperimentByName(t.Context(), experiment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, _, err := db.SearchRuns(t.Context(), turbofan.SearchQuery{ExperimentIDs: []string{e.ID}, Limit: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]turbofan.Run{}
+	for _, r := range runs {
+		out[r.ID] = r
+	}
+	return out
 }
 
 // Every kind's space can be set and read back, and the defaults lie inside.
