@@ -46,6 +46,7 @@ var house = map[string][]string{
 	"cmd/turbofan": {"*"},
 	// tests' own: the platform as one value
 	"internal/platformtest": {"*"},
+	"internal/postgrestest": {},
 }
 
 // ground packages compute; they may not touch the world.

@@ -114,16 +114,20 @@ type stack map[string]role
 
 func startStack(ctx context.Context, t *testing.T, data string) stack {
 	t.Helper()
-	return startRoles(ctx, t, data, "registry", "retrain", "drift", "predict", "feedback")
+	return startRoles(ctx, t, data, "", "registry", "retrain", "drift", "predict", "feedback")
 }
 
-// startRoles starts the roles in order; one that is named again is a replica, told by a number behind its name.
-func startRoles(ctx context.Context, t *testing.T, data string, roles ...string) stack {
+// startRoles starts the roles in order; one that is named again is a replica, told by a number behind its name. They
+// share a data directory, or, as on several machines, the PostgreSQL database at dsn and no directory.
+func startRoles(ctx context.Context, t *testing.T, data, dsn string, roles ...string) stack {
 	t.Helper()
 	binary, dir, s := buildCommand(t), t.TempDir(), stack{}
 	env := []string{"GOMAXPROCS=2", "TURBOFAN_LOG_LEVEL=warn", "TURBOFAN_MODEL_KIND=forest", "TURBOFAN_MODEL_FOLDS=2", "TURBOFAN_MODEL_MAX_ROWS=4000",
 		"TURBOFAN_REFRESH_EVERY=200ms", "TURBOFAN_DRIFT_EVERY=0s", "TURBOFAN_DRIFT_RETRAIN=false"}
 	for _, name := range roles {
+		if dsn != "" {
+			dir, env = t.TempDir(), append(env, "TURBOFAN_STORE_DSN="+dsn)
+		}
 		r := startRole(ctx, t, binary, name, env, "--data-dir", dir, "--data", data)
 		if _, again := s[name]; again {
 			s[name+"2"] = r

@@ -2,20 +2,36 @@ package deploy_test
 
 import (
 	"context"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
 	"turbofan"
 	"turbofan/httpapi"
+	"turbofan/internal/postgrestest"
 )
 
 // TestReplicasShareUnits is what lets predictions scale: a unit whose readings are spread over two replicas, one by one,
-// gets the answers of a unit with the same readings that spoke to one replica alone.
+// gets the answers of a unit with the same readings that spoke to one replica alone. They share a file on one machine,
+// or a PostgreSQL server and nothing else.
 func TestReplicasShareUnits(t *testing.T) {
+	data, healthy, other := fleet(t)
+	t.Run("SQLite", func(t *testing.T) { testReplicas(t, data, "", healthy[0], named("other-", other)[0]) })
+	t.Run("PostgreSQL", func(t *testing.T) {
+		dsn := postgrestest.Start(t).DSN("public")
+		s := testReplicas(t, data, dsn, healthy[0], named("other-", other)[0])
+		second := exec.CommandContext(t.Context(), buildCommand(t), "serve", "--role", "retrain", "--port", "retrain=0", "--data-dir", t.TempDir(), "--store-dsn", dsn)
+		if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "another process trains") {
+			t.Errorf("a second retraining-service beside %s: %v\n%s", s["retrain"].url, err, out)
+		}
+	})
+}
+
+func testReplicas(t *testing.T, data, dsn string, units ...turbofan.History) stack {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	data, healthy, _ := fleet(t)
-	s := startRoles(ctx, t, data, "registry", "retrain", "predict", "predict")
+	s := startRoles(ctx, t, data, dsn, "registry", "retrain", "predict", "predict", "feedback")
 	s.awaitJob(ctx, t)
 	replicas := []turbofan.PredictionService{httpapi.NewPredictionClient(s["predict"].url, nil), httpapi.NewPredictionClient(s["predict2"].url, nil)}
 	for _, r := range replicas {
@@ -24,19 +40,31 @@ func TestReplicasShareUnits(t *testing.T) {
 			return err
 		})
 	}
-	alone, spread := named("alone-", healthy[:1])[0], named("spread-", healthy[:1])[0]
-	for i := range alone.Readings[:80] {
-		want, err := replicas[0].Predict(ctx, turbofan.PredictRequest{Readings: alone.Readings[i : i+1]})
-		if err != nil {
-			t.Fatal(err)
+	for _, u := range units {
+		alone, spread := named("alone-", []turbofan.History{u})[0], named("spread-", []turbofan.History{u})[0]
+		for i := range alone.Readings[:80] {
+			want, err := replicas[0].Predict(ctx, turbofan.PredictRequest{Readings: alone.Readings[i : i+1]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := replicas[i%2].Predict(ctx, turbofan.PredictRequest{Readings: spread.Readings[i : i+1]})
+			if err != nil {
+				t.Fatalf("cycle %d to replica %d: %v", i+1, i%2, err)
+			}
+			if got[0].RUL != want[0].RUL || got[0].Lower != want[0].Lower || got[0].Upper != want[0].Upper {
+				t.Fatalf("cycle %d to replica %d: %v (%v to %v), alone %v (%v to %v)", i+1, i%2, got[0].RUL, got[0].Lower, got[0].Upper,
+					want[0].RUL, want[0].Lower, want[0].Upper)
+			}
+			again, err := replicas[(i+1)%2].Predict(ctx, turbofan.PredictRequest{Readings: spread.Readings[i : i+1]})
+			if err != nil || again[0].ID != got[0].ID {
+				t.Fatalf("cycle %d once more, to the other replica: %v, %v; it was answered %v", i+1, again, err, got)
+			}
 		}
-		got, err := replicas[i%2].Predict(ctx, turbofan.PredictRequest{Readings: spread.Readings[i : i+1]})
-		if err != nil {
-			t.Fatalf("cycle %d to replica %d: %v", i+1, i%2, err)
-		}
-		if got[0].RUL != want[0].RUL || got[0].Lower != want[0].Lower || got[0].Upper != want[0].Upper {
-			t.Fatalf("cycle %d to replica %d: %v (%v to %v), alone %v (%v to %v)", i+1, i%2, got[0].RUL, got[0].Lower, got[0].Upper,
-				want[0].RUL, want[0].Lower, want[0].Upper)
+		o := turbofan.Outcome{UnitID: spread.UnitID, FailedAtCycle: &spread.FailedAtCycle}
+		receipts, err := httpapi.NewFeedbackClient(s["feedback"].url, nil).Record(ctx, []turbofan.Outcome{o})
+		if err != nil || receipts[0].Predictions != 80 {
+			t.Errorf("an outcome meets %+v of 80 predictions, %v", receipts, err)
 		}
 	}
+	return s
 }

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +16,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
+
+	"turbofan"
 )
 
 // writeLock is the key of the advisory lock that one writing transaction of a database holds at a time.
@@ -59,6 +62,9 @@ func postgresHint(err error) string {
 // openPostgres opens the database at dsn and brings its schema up to the migrations at the top of migrations; a lock
 // lets one of several processes that start together do that.
 func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOptions) (*database, error) {
+	if !strings.Contains(dsn, "://") && !strings.Contains(dsn, "=") { // not quoted: it may be a password alone
+		return nil, errors.New("open store: the address must be like postgres://user@host/database or host=… dbname=…")
+	}
 	cfg, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -72,7 +78,7 @@ func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOpt
 		writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg),
 	}
 	d.writer.SetMaxOpenConns(1)
-	d.reader.SetMaxOpenConns(opt.readers)
+	d.reader.SetMaxOpenConns(opt.readers + 1) // one may hold a lock
 	d.reader.SetMaxIdleConns(opt.readers)
 	locker, err := lock.NewPostgresSessionLocker()
 	if err != nil {
@@ -85,4 +91,27 @@ func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOpt
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// tryLock takes an advisory lock that lives as long as the connection, and so as long as the process.
+func (d *database) tryLock(ctx context.Context, name string) (release func() error, err error) {
+	conn, err := d.reader.Conn(ctx)
+	if err != nil {
+		return nil, d.wrap("lock", err)
+	}
+	var taken bool
+	if err := conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '.' || $1, 0))", name).Scan(&taken); err != nil {
+		return nil, errors.Join(d.wrap("lock", err), conn.Close())
+	}
+	if !taken {
+		return nil, errors.Join(turbofan.Errorf(turbofan.EConflict, "another process holds the lock %s of the store %s", name, d.name), conn.Close())
+	}
+	return func() error {
+		// The connection ends with its lock: given back to the pool it would keep it.
+		err := conn.Raw(func(any) error { return driver.ErrBadConn })
+		if err != nil && !errors.Is(err, driver.ErrBadConn) && !errors.Is(err, sql.ErrConnDone) {
+			return d.wrap("unlock", err)
+		}
+		return nil
+	}, nil
 }

@@ -44,7 +44,8 @@ type config struct {
 	// URLs say where roles of other processes are; the default is this host and the role's port.
 	URLs map[string]string `yaml:"urls"`
 	// TrackingURI is an MLflow server to use as registry in place of the embedded one.
-	TrackingURI string `yaml:"tracking_uri"`
+	TrackingURI string      `yaml:"tracking_uri"`
+	Store       storeConfig `yaml:"store"`
 	// Schema is a YAML file that names the settings and sensors of other equipment than C-MAPSS engines.
 	Schema  string         `yaml:"schema"`
 	Dataset datasetConfig  `yaml:"dataset"`
@@ -54,8 +55,17 @@ type config struct {
 	Log     logConfig      `yaml:"log"`
 	Limits  limitsConfig   `yaml:"limits"`
 	Refresh durationConfig `yaml:"refresh_every"`
+	// DrainDelay is how long a process that was told to end still answers while /readyz says 503.
+	DrainDelay durationConfig `yaml:"drain_delay"`
 	// Webhooks are the listeners that hear of drift, retrainings, promotions and rollbacks.
 	Webhooks webhookConfig `yaml:"webhooks"`
+}
+
+// storeConfig says where readings, predictions, outcomes, reports and jobs are kept: in PostgreSQL, or, where neither is
+// given, in a file of the data directory.
+type storeConfig struct {
+	DSN     string `yaml:"dsn"`      // may hold a password: never logged
+	DSNFile string `yaml:"dsn_file"` // holds the same
 }
 
 type webhookConfig struct {
@@ -185,6 +195,9 @@ func checkURL(field, text string) error {
 }
 
 func (c *config) validateData() error {
+	if c.Store.DSN != "" && c.Store.DSNFile != "" {
+		return turbofan.Invalid("store.dsn_file", "is given beside store.dsn; give one")
+	}
 	if c.Schema == "" && c.Dataset.CSV != "" {
 		return turbofan.Invalid("schema", "is missing: dataset.csv needs the file that names its columns")
 	}
@@ -224,6 +237,8 @@ func (c *config) validateServices() error {
 		return turbofan.Invalid("retrain.min_new_units", "must be at least 1, not %d", c.Retrain.MinNewUnits)
 	case c.Refresh <= 0:
 		return turbofan.Invalid("refresh_every", "must be above 0, not %s", c.Refresh)
+	case c.DrainDelay < 0:
+		return turbofan.Invalid("drain_delay", "must be at least 0, not %s", c.DrainDelay)
 	case c.Limits.MaxBodyBytes < 1 || c.Limits.MaxBodyBytes > 1<<30:
 		return turbofan.Invalid("limits.max_body_bytes", "must be from 1 to 1073741824, not %d", c.Limits.MaxBodyBytes)
 	case c.Limits.MaxReadings < 1:
@@ -290,6 +305,7 @@ type configFlags struct {
 	insecure bool
 	ports    []string
 	tracking string
+	dsn      string
 	kind     string
 	logLevel string
 	logJSON  bool
@@ -310,6 +326,7 @@ func (f *configFlags) addStore(cmd *cobra.Command) {
 
 func (f *configFlags) addServe(cmd *cobra.Command) {
 	fl := cmd.Flags()
+	fl.StringVar(&f.dsn, "store-dsn", "", "PostgreSQL database for readings, predictions, outcomes and jobs, such as postgres://turbofan@db/turbofan; a password belongs in $TURBOFAN_STORE_DSN or store.dsn_file")
 	fl.StringSliceVar(&f.roles, "role", nil, "role to run, repeatable: "+strings.Join(allRoles(), ", ")+" (default all)")
 	fl.StringVar(&f.host, "host", "127.0.0.1", "address to listen on")
 	fl.BoolVar(&f.insecure, "insecure-listen", false, "allow an address other than loopback although there are no API keys")
@@ -345,6 +362,7 @@ func (f *configFlags) resolve(cmd *cobra.Command) (config, error) {
 	set("csv", &c.Dataset.CSV, f.csv)
 	set("host", &c.Host, f.host)
 	set("tracking-uri", &c.TrackingURI, f.tracking)
+	set("store-dsn", &c.Store.DSN, f.dsn)
 	set("model", &c.Model.Kind, f.kind)
 	set("log-level", &c.Log.Level, f.logLevel)
 	if given("role") {

@@ -79,15 +79,13 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 		return nil, err
 	}
 	if slices.ContainsFunc(cfg.Roles, func(r string) bool { return r != roleRegistry }) {
-		p.state, err = sqlstore.OpenState(ctx, sqlstore.Config{Path: cfg.path("state.db"), Logger: log, Registerer: common})
-		if err != nil {
+		if err := p.openState(ctx, common); err != nil {
 			return nil, err
 		}
-		p.closers = append(p.closers, p.state.Close)
 	}
 	for _, build := range []struct {
 		role string
-		f    func(*prometheus.Registry) error
+		f    func(context.Context, *prometheus.Registry) error
 	}{{rolePredict, p.buildPredict}, {roleFeedback, p.buildFeedback}, {roleRetrain, p.buildRetrain}, {roleDrift, p.buildDrift}} {
 		if !p.has(build.role) {
 			continue
@@ -96,30 +94,57 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 		if err := reg.Register(forward{common}); err != nil {
 			return nil, err
 		}
-		if err := build.f(reg); err != nil {
+		if err := build.f(ctx, reg); err != nil {
 			return nil, fmt.Errorf("start %s: %w", build.role, err)
 		}
 	}
 	return p, nil
 }
 
-// maxSecret bounds the file that holds the webhooks' secret.
+// openState opens the store of readings, predictions, outcomes, reports and jobs.
+func (p *platform) openState(ctx context.Context, reg prometheus.Registerer) (err error) {
+	c := sqlstore.Config{Path: p.cfg.path("state.db"), Logger: p.log, Registerer: reg}
+	if p.cfg.Store != (storeConfig{}) {
+		c.Path, c.DSN = "", p.cfg.Store.DSN
+		if p.cfg.Store.DSNFile != "" {
+			if c.DSN, err = readSecret("store.dsn_file", p.cfg.Store.DSNFile); err != nil {
+				return err
+			}
+		}
+	}
+	if p.state, err = sqlstore.OpenState(ctx, c); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, p.state.Close)
+	return nil
+}
+
+// maxSecret bounds a file that holds a secret.
 const maxSecret = 4096
 
+// readSecret reads the file that a setting names.
+func readSecret(setting, file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", turbofan.Invalid(setting, "cannot read %s: %s", file, pathReason(err))
+	}
+	secret := strings.TrimSpace(string(b))
+	if secret == "" || len(secret) > maxSecret {
+		return "", turbofan.Invalid(setting, "%s must hold a secret of 1 to %d characters", file, maxSecret)
+	}
+	return secret, nil
+}
+
 // openWebhooks makes the sink of the retraining's and the detector's events.
-func (p *platform) openWebhooks(reg *prometheus.Registry) error {
+func (p *platform) openWebhooks(reg *prometheus.Registry) (err error) {
 	c := p.cfg.Webhooks
 	if !p.has(roleRetrain) && !p.has(roleDrift) {
 		return nil
 	}
 	secret := ""
 	if c.SecretFile != "" {
-		b, err := os.ReadFile(c.SecretFile)
-		if err != nil {
-			return turbofan.Invalid("webhooks.secret_file", "cannot read %s: %s", c.SecretFile, pathReason(err))
-		}
-		if secret = strings.TrimSpace(string(b)); secret == "" || len(secret) > maxSecret {
-			return turbofan.Invalid("webhooks.secret_file", "%s must hold a secret of 1 to %d characters", c.SecretFile, maxSecret)
+		if secret, err = readSecret("webhooks.secret_file", c.SecretFile); err != nil {
+			return err
 		}
 	}
 	var kinds []turbofan.EventKind
@@ -245,11 +270,12 @@ func (p *platform) api(role string, reg *prometheus.Registry, ready func(context
 	return c, httpapi.Options{Registry: reg, Logger: p.log.With("role", role), Ready: ready}
 }
 
-func (p *platform) buildPredict(reg *prometheus.Registry) (err error) {
+func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (err error) {
 	c := predict.DefaultConfig()
 	c.ModelName, c.CacheDir, c.RefreshEvery = p.cfg.Model.Name, p.cfg.path("serving"), time.Duration(p.cfg.Refresh)
-	// Another process that is told of an answer, by a client or a replica, must find it in the store.
-	c.Shared = !p.has(roleFeedback)
+	// Another process that is told of an answer, by a client or a replica, must find it in the store; a store on a
+	// server is there to be shared.
+	c.Shared = !p.has(roleFeedback) || p.cfg.Store != (storeConfig{})
 	p.predict, err = predict.New(c, p.registry, predict.Stores{Readings: p.state, Predictions: p.state}, reg, p.log.With("role", rolePredict))
 	if err != nil {
 		return err
@@ -260,7 +286,7 @@ func (p *platform) buildPredict(reg *prometheus.Registry) (err error) {
 	return err
 }
 
-func (p *platform) buildFeedback(reg *prometheus.Registry) (err error) {
+func (p *platform) buildFeedback(_ context.Context, reg *prometheus.Registry) (err error) {
 	p.feedback, err = feedback.New(feedback.Config{Cap: p.cfg.learner().Cap}, p.state, reg, p.log.With("role", roleFeedback))
 	if err != nil {
 		return err
@@ -270,8 +296,8 @@ func (p *platform) buildFeedback(reg *prometheus.Registry) (err error) {
 	return err
 }
 
-func (p *platform) buildRetrain(reg *prometheus.Registry) (err error) {
-	if err := p.lockTraining(); err != nil {
+func (p *platform) buildRetrain(ctx context.Context, reg *prometheus.Registry) (err error) {
+	if err := p.lockTraining(ctx); err != nil {
 		return err
 	}
 	c := retrain.DefaultConfig()
@@ -288,9 +314,9 @@ func (p *platform) buildRetrain(reg *prometheus.Registry) (err error) {
 	return err
 }
 
-// lockTraining keeps two processes from working on the same jobs in one data directory. The lock goes with the process,
-// however that ends.
-func (p *platform) lockTraining() error {
+// lockTraining keeps two processes from working on the same jobs, in one data directory or one PostgreSQL store. The lock
+// goes with the process, however that ends.
+func (p *platform) lockTraining(ctx context.Context) error {
 	if err := os.MkdirAll(p.cfg.path("training"), 0o755); err != nil {
 		return fmt.Errorf("lock training: %w", err)
 	}
@@ -302,6 +328,14 @@ func (p *platform) lockTraining() error {
 		return errors.Join(turbofan.Errorf(turbofan.EConflict, "another process trains in %s; choose another --data-dir, or leave the role retrain to it", p.cfg.DataDir), f.Close())
 	}
 	p.closers = append(p.closers, f.Close)
+	release, err := p.state.TryLock(ctx, "training")
+	if turbofan.ErrorCode(err) == turbofan.EConflict {
+		return turbofan.Wrap(turbofan.EConflict, err, "another process trains over the store %s; leave the role retrain to it", p.state.Name())
+	}
+	if err != nil {
+		return err
+	}
+	p.closers = append(p.closers, release)
 	return nil
 }
 
@@ -337,7 +371,7 @@ func (p *platform) bootstrap(ctx context.Context) error {
 	return nil
 }
 
-func (p *platform) buildDrift(reg *prometheus.Registry) (err error) {
+func (p *platform) buildDrift(_ context.Context, reg *prometheus.Registry) (err error) {
 	var job turbofan.RetrainingService
 	if p.cfg.Drift.Retrain {
 		job = httpapi.NewRetrainingClient(p.cfg.url(roleRetrain), nil)
@@ -372,7 +406,7 @@ func (p *platform) serve(ctx context.Context) error {
 	for role, h := range p.handlers {
 		l := p.listeners[role]
 		web.Go(func() error {
-			if err := httpapi.Serve(webCtx, l, h, httpapi.ServeOptions{Logger: p.log}); err != nil {
+			if err := httpapi.Serve(webCtx, l, h, httpapi.ServeOptions{Logger: p.log, DrainDelay: time.Duration(p.cfg.DrainDelay)}); err != nil {
 				return fmt.Errorf("serve %s: %w", role, err)
 			}
 			return nil
@@ -418,4 +452,12 @@ func (p *platform) describe() string {
 		}
 	}
 	return b.String()
+}
+
+// place says where everything is kept.
+func (p *platform) place() string {
+	if p.state == nil || p.cfg.Store == (storeConfig{}) {
+		return p.cfg.DataDir
+	}
+	return p.cfg.DataDir + " and PostgreSQL at " + p.state.Name()
 }

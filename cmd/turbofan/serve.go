@@ -35,7 +35,7 @@ turbofan serve --tracking-uri http://mlflow.example:5000`),
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "turbofan serves from %s\n%s", cfg.DataDir, p.describe())
+			fmt.Fprintf(cmd.OutOrStdout(), "turbofan serves from %s\n%s", p.place(), p.describe())
 			return p.serve(cmd.Context())
 		},
 	}
