@@ -57,7 +57,8 @@ func fleet(t *testing.T) (dir string, healthy, other []turbofan.History) {
 // role is one process of the platform.
 type role struct {
 	url  string
-	stop func() error
+	stop func() error // SIGTERM, and wait
+	kill func() error // SIGKILL, and wait
 }
 
 // startRole starts one role on a free port and waits until it says where it answers. The test's end stops it.
@@ -97,6 +98,16 @@ func startRole(ctx context.Context, t *testing.T, binary, name string, env []str
 			return err
 		}
 		return <-ended
+	}
+	r.kill = func() error {
+		stopped = true
+		if err := cmd.Process.Kill(); err != nil {
+			return err
+		}
+		if err := <-ended; err == nil || !strings.Contains(err.Error(), "signal: killed") {
+			return fmt.Errorf("killed, it ended with %w", err)
+		}
+		return nil
 	}
 	t.Cleanup(func() {
 		if err := r.stop(); err != nil {

@@ -5,11 +5,12 @@ set -u
 cd "$(dirname "$0")/.."
 missing=""
 
-# PostgreSQL, Prometheus and a Docker engine come as Debian packages where we are root on Debian.
+# PostgreSQL, Prometheus, a proxy and a Docker engine come as Debian packages where we are root on Debian.
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
 	want=""
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || want="$want postgresql"
 	command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 || want="$want prometheus"
+	command -v haproxy >/dev/null 2>&1 || want="$want haproxy"
 	docker version >/dev/null 2>&1 || command -v dockerd >/dev/null 2>&1 || want="$want docker.io"
 	if [ -n "$want" ]; then
 		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $want; } >/tmp/turbofan-apt.log 2>&1 ||

@@ -128,11 +128,31 @@ func TestOverlays(t *testing.T) {
 			checkReferences(t, c)
 		})
 	}
-	if c := build(t, "../kubernetes/overlays/production"); len(c.scalers) != 1 {
+	c := build(t, "../kubernetes/overlays/production")
+	if len(c.scalers) != 1 {
 		t.Error("production does not scale predictions")
 	}
+	checkPostgres(t, c)
 	if c := build(t, "testdata/operator"); len(c.monitors) != 1 {
 		t.Error("the component servicemonitor adds no monitor")
+	}
+}
+
+// checkPostgres demands that no pod but the registry's needs a disk that another node could not reach.
+func checkPostgres(t *testing.T, c *cluster) {
+	t.Helper()
+	for _, d := range c.deployments {
+		pod := d.Spec.Template.Spec
+		if pod.Affinity != nil {
+			t.Errorf("production: %s is bound to a node", d.Name)
+		}
+		fromSecret := slices.ContainsFunc(pod.Containers[0].Env, func(e corev1.EnvVar) bool {
+			return e.Name == "TURBOFAN_STORE_DSN" && e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == "turbofan-store"
+		})
+		onDisk := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == "data" && v.PersistentVolumeClaim != nil })
+		if own := d.Name == "registry"; fromSecret == own || onDisk != own {
+			t.Errorf("production: %s: address of PostgreSQL %t, disk %t", d.Name, fromSecret, onDisk)
+		}
 	}
 }
 
