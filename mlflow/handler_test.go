@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -346,6 +347,18 @@ func TestLocalSources(t *testing.T) {
 	}
 	if got := ask(t, h, "GET", api+"artifacts/list?run_id="+out.Run.Info.RunID, ""); got.code != badValue {
 		t.Errorf("a folder outside: %+v", got)
+	}
+}
+
+// A platform may say where models may come from.
+func TestSourcePattern(t *testing.T) {
+	h, names := playground(t, registry.Config{SourcePattern: regexp.MustCompile("^mlflow-artifacts:/")})
+	version := api + "model-versions/create"
+	for _, c := range []exchange{
+		{"POST", version, `{"name":"model","source":"s3://path/to/model"}`, 400, badValue, `Invalid model version source: 's3://path/to/model'.`},
+		{"POST", version, `{"name":"model","source":"{root}/model","run_id":"{run}"}`, 200, "", `"version":"1"`},
+	} {
+		c.check(t, h, names)
 	}
 }
 

@@ -199,6 +199,9 @@ func (r *Registry) checkSource(ctx context.Context, v turbofan.ModelVersion) err
 	if err := tooLong("source", maxURI, v.Source); err != nil {
 		return err
 	}
+	if r.sources != nil && !r.sources.MatchString(v.Source) {
+		return invalid("Invalid model version source: '%s'.", v.Source)
+	}
 	scheme, _ := splitScheme(v.Source)
 	if scheme == "" || scheme == "file" {
 		return r.checkLocalSource(ctx, v)

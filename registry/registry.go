@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -32,6 +33,9 @@ type Config struct {
 	// mlflow-artifacts:/, sends them through the server into ArtifactRoot. A file: URI lets clients that share the
 	// disk write by themselves.
 	DefaultArtifactRoot string
+	// SourcePattern is what the source of a version that a client creates must match somewhere, as MLflow has it; nil lets any
+	// source pass that is safe.
+	SourcePattern *regexp.Regexp
 	// OrphanAge is how old files that belong to no version must be before Open deletes them: a crash, or another
 	// process at work, left them. An hour by default.
 	OrphanAge  time.Duration
@@ -48,6 +52,7 @@ type Registry struct {
 	shared      *os.Root // the folder of a file: default root outside of ArtifactRoot; else nil
 	sharedPath  string
 	defaultRoot string // without a slash at its end
+	sources     *regexp.Regexp
 	log         *slog.Logger
 	versions    prometheus.Counter
 	bytes       prometheus.Counter
@@ -83,7 +88,7 @@ func Open(ctx context.Context, cfg Config, store turbofan.RegistryStore) (*Regis
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Registry{
-		RegistryStore: store, store: store, filesPath: root, log: cfg.Logger,
+		RegistryStore: store, store: store, filesPath: root, log: cfg.Logger, sources: cfg.SourcePattern,
 		defaultRoot: strings.TrimRight(cfg.DefaultArtifactRoot, "/"), now: time.Now,
 	}
 	if r.files, err = openFolder(root); err != nil {

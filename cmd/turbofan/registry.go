@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"turbofan/mlflow"
 	"turbofan/registry"
@@ -25,7 +27,11 @@ type registryOptions struct {
 	host, db, artifactRoot, defaultArtifactRoot string
 	port                                        int
 	allowedHosts                                []string
+	sourcePattern                               string
 }
+
+// sourcePatternEnv is MLflow's own name for it, so that a deployment may keep its environment.
+const sourcePatternEnv = "MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX"
 
 func newRegistryCommand() *cobra.Command {
 	var o registryOptions
@@ -39,14 +45,21 @@ Any MLflow client can then use it:
     export MLFLOW_TRACKING_URI=http://127.0.0.1:5001
 
 Files go through the server into --artifact-root. With --artifact-root as a file: URI, or with
---default-artifact-root, clients that share the disk read and write them by themselves.`,
+--default-artifact-root, clients that share the disk read and write them by themselves.
+
+What "mlflow server" calls --backend-store-uri and --artifacts-destination is understood for --db and
+--artifact-root; a database is written as sqlite:///FILE there.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.port < 0 || o.port > 65535 {
 				return usagef(cmd, "--port must be from 0 to 65535, not %d", o.port)
 			}
+			sources, err := regexp.Compile(o.sourcePattern)
+			if err != nil {
+				return usagef(cmd, "--source-pattern: %v", err)
+			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			return runRegistry(cmd.Context(), o, log)
+			return runRegistry(cmd.Context(), o, sources, log)
 		},
 	}
 	f := cmd.Flags()
@@ -55,12 +68,25 @@ Files go through the server into --artifact-root. With --artifact-root as a file
 	f.StringVar(&o.db, "db", filepath.Join("turbofan-data", "registry.db"), "database file")
 	f.StringVar(&o.artifactRoot, "artifact-root", filepath.Join("turbofan-data", "artifacts"), "folder of the files, or its file: URI")
 	f.StringVar(&o.defaultArtifactRoot, "default-artifact-root", "", "URI below which clients see the files of new experiments (default mlflow-artifacts:/)")
+	f.StringVar(&o.sourcePattern, "source-pattern", os.Getenv(sourcePatternEnv), "regular expression that the source of every new model version must match (default $"+sourcePatternEnv+")")
 	f.StringSliceVar(&o.allowedHosts, "allowed-hosts", nil, "further public names by which clients may call the server; * allows any")
+	f.SetNormalizeFunc(mlflowFlag)
 	return cmd
 }
 
+// mlflowFlag reads the flags of "mlflow server" as ours.
+func mlflowFlag(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+	switch name {
+	case "backend-store-uri":
+		name = "db"
+	case "artifacts-destination":
+		name = "artifact-root"
+	}
+	return pflag.NormalizedName(name)
+}
+
 // runRegistry serves until ctx ends, then lets requests finish.
-func runRegistry(ctx context.Context, o registryOptions, log *slog.Logger) (err error) {
+func runRegistry(ctx context.Context, o registryOptions, sources *regexp.Regexp, log *slog.Logger) (err error) {
 	o.db = strings.TrimPrefix(o.db, "sqlite:///") // as MLflow writes it: four slashes for an absolute path
 	if err := os.MkdirAll(filepath.Dir(o.db), 0o755); err != nil {
 		return fmt.Errorf("create folder of the registry database: %w", err)
@@ -70,7 +96,9 @@ func runRegistry(ctx context.Context, o registryOptions, log *slog.Logger) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	reg, err := registry.Open(ctx, registry.Config{ArtifactRoot: o.artifactRoot, DefaultArtifactRoot: o.defaultArtifactRoot, Logger: log}, store)
+	reg, err := registry.Open(ctx, registry.Config{
+		ArtifactRoot: o.artifactRoot, DefaultArtifactRoot: o.defaultArtifactRoot, SourcePattern: sources, Logger: log,
+	}, store)
 	if err != nil {
 		return err
 	}

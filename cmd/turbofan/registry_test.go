@@ -14,8 +14,15 @@ import (
 // The registry command serves until it is interrupted, keeps what it was told, and ends cleanly.
 func TestRegistryCommand(t *testing.T) {
 	dir := t.TempDir()
-	args := []string{"registry", "--port", "0", "--db", "sqlite:///" + filepath.Join(dir, "new", "r.db"), "--artifact-root", filepath.Join(dir, "artifacts")}
-	for _, want := range []string{`"experiment_id":"1"`, "already exists"} {
+	db, files := "sqlite:///"+filepath.Join(dir, "new", "r.db"), filepath.Join(dir, "artifacts")
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{
+		{[]string{"--db", db, "--artifact-root", files}, `"experiment_id":"1"`},
+		{[]string{"--backend-store-uri", db, "--artifacts-destination", files}, "already exists"}, // as mlflow server calls them
+	} {
+		args := append([]string{"registry", "--port", "0"}, c.flags...)
 		ctx, stop := context.WithCancel(t.Context())
 		said, log := io.Pipe()
 		code := make(chan int, 1)
@@ -39,8 +46,8 @@ func TestRegistryCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(resp.Body)
-		if err != nil || !strings.Contains(string(text), want) {
-			t.Errorf("the answer is %s (%v), want %s", text, err, want)
+		if err != nil || !strings.Contains(string(text), c.want) {
+			t.Errorf("the answer is %s (%v), want %s", text, err, c.want)
 		}
 		resp.Body.Close()
 		stop()
@@ -53,6 +60,9 @@ func TestRegistryCommand(t *testing.T) {
 	}
 	if got := run(t.Context(), []string{"registry", "--port", "70000"}, io.Discard, io.Discard); got != exitUsage {
 		t.Errorf("a bad port: exit code %d", got)
+	}
+	if got := run(t.Context(), []string{"registry", "--source-pattern", "("}, io.Discard, io.Discard); got != exitUsage {
+		t.Errorf("a bad pattern: exit code %d", got)
 	}
 	if got := run(t.Context(), []string{"registry", "--port", "0", "--db", filepath.Join(dir, "x.db"), "--artifact-root", "s3://b"}, io.Discard, io.Discard); got != exitUsage {
 		t.Errorf("a bad artifact root: exit code %d", got)
