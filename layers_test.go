@@ -42,6 +42,7 @@ var house = map[string][]string{
 	// floor 4
 	"predict": {"", "condition", "feature", "model"},
 	"retrain": {"", "stat", "model"},
+	"release": {"", "model"},
 	// floor 5: the roof, which alone knows who is in the same process
 	"cmd/turbofan": {"*"},
 	// tests' own: the platform as one value

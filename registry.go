@@ -42,6 +42,8 @@ type Registry interface {
 	Versions(ctx context.Context, name string) ([]ModelVersion, error)
 	// SetAlias points alias at a version that exists.
 	SetAlias(ctx context.Context, name, alias, version string) error
+	// DeleteAlias takes alias away from whatever version has it; an alias that is not there is no error.
+	DeleteAlias(ctx context.Context, name, alias string) error
 	// SetVersionTags adds or replaces tags of a version.
 	SetVersionTags(ctx context.Context, name, version string, tags map[string]string) error
 	// Fetch copies the artifact directory of v into dir, which must not exist yet.

@@ -83,6 +83,9 @@ type Options struct {
 	// Ready says why the role cannot answer yet, or nil. It is asked at each GET /readyz, which clients may send in a
 	// busy loop: keep it cheap. Nil means always ready.
 	Ready func(ctx context.Context) error
+	// Releases lets the prediction role offer /models: which versions answer, promotion, rollback and trials. Nil offers
+	// none of it.
+	Releases turbofan.ReleaseService
 }
 
 func (o Options) withDefaults() Options {

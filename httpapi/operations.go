@@ -81,6 +81,13 @@ func descriptions() map[string]string {
 		"RetrainResult.metrics":          "The challenger's metrics by name.",
 		"Prediction.health":              "The prediction in one word.",
 		"Prediction.prediction_id":       "Feedback may name it.",
+		"ModelSummary.champion_since":    "When the version last became champion.",
+		"ModelSummary.replaced":          "The champion before it: what a rollback goes back to.",
+		"ModelSummary.rolled_back":       "Why the version was taken back.",
+		"ModelSummary.canary_share":      "The share of units that it answers as canary.",
+		"ModelList.serving":              "The version that the process that was asked answers with.",
+		"ModelDetail.problem":            "Why the version could not serve; absent when it could.",
+		"ModelChange.serving":            "The version that the process that was asked answers with now.",
 	}
 }
 

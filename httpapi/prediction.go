@@ -42,6 +42,11 @@ func PredictionHandler(cfg Config, svc turbofan.PredictionService, o Options) (h
 	for _, op := range p.operations(a.cfg.Schema) {
 		a.add(op)
 	}
+	if a.o.Releases != nil {
+		for _, op := range (&releases{svc: a.o.Releases}).operations() {
+			a.add(op)
+		}
+	}
 	return a.finish()
 }
 

@@ -181,6 +181,12 @@ func (c *Client) SetAlias(ctx context.Context, name, alias, version string) erro
 		body: map[string]string{"name": name, "alias": alias, "version": version}}, nil)
 }
 
+// DeleteAlias implements turbofan.Registry.
+func (c *Client) DeleteAlias(ctx context.Context, name, alias string) error {
+	return c.call(ctx, send{method: http.MethodDelete, path: "registered-models/alias",
+		body: map[string]string{"name": name, "alias": alias}}, nil)
+}
+
 // SetVersionTags implements turbofan.Registry.
 func (c *Client) SetVersionTags(ctx context.Context, name, version string, tags map[string]string) error {
 	for _, t := range sortedKeyValues(tags) {

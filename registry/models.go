@@ -349,6 +349,12 @@ func (r *Registry) SetAlias(ctx context.Context, name, alias, version string) er
 	return err
 }
 
+// DeleteAlias implements turbofan.Registry.
+func (r *Registry) DeleteAlias(ctx context.Context, name, alias string) error {
+	_, err := r.UpdateModel(ctx, name, turbofan.ModelUpdate{DeleteAliases: []string{alias}})
+	return err
+}
+
 // SetVersionTags implements turbofan.Registry.
 func (r *Registry) SetVersionTags(ctx context.Context, name, version string, tags map[string]string) error {
 	_, err := r.UpdateModelVersion(ctx, name, version, turbofan.VersionUpdate{SetTags: tags})

@@ -315,11 +315,20 @@ func (s *Service) promote(ctx context.Context, r *turbofan.RetrainResult) error 
 		if err := s.registry.SetAlias(ctx, s.cfg.ModelName, s.cfg.Alias, r.ModelVersion); err != nil {
 			return fmt.Errorf("promote version %s: %w", r.ModelVersion, err)
 		}
+		s.record(ctx, turbofan.ModelChange{From: r.Champion, To: r.ModelVersion, Because: r.Because})
 		return nil
 	}
 	r.Promoted = false
 	r.Because = fmt.Sprintf("not promoted: version %s became champion while the job ran, the challenger was judged beside %s; %s", named(now), named(r.Champion), r.Because)
 	return s.registry.SetVersionTags(ctx, s.cfg.ModelName, r.ModelVersion, map[string]string{tagGate: gateRefused})
+}
+
+// record writes a change of champion down, for a rollback by hand. The change is made either way.
+func (s *Service) record(ctx context.Context, c turbofan.ModelChange) {
+	c.ModelName, c.At = s.cfg.ModelName, time.Now().UTC()
+	if err := c.Record(ctx, s.registry); err != nil {
+		s.log.Warn("write down the change of champion", "error", err)
+	}
 }
 
 func named(version string) string {

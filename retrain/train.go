@@ -21,7 +21,7 @@ const Production = "production"
 
 // The tags that a version carries: its lineage.
 const (
-	tagDigest  = "turbofan.digest"
+	tagDigest  = turbofan.TagDigest
 	tagReason  = "turbofan.reason"
 	tagTrigger = "turbofan.trigger"
 	tagCutOff  = "turbofan.data_cut_off"
@@ -30,7 +30,7 @@ const (
 	tagParent  = "turbofan.champion_before"
 	tagSeed    = "turbofan.random_state"
 	tagJob     = "turbofan.job"
-	tagBack    = "turbofan.rolled_back" // why the version was taken back
+	tagBack    = turbofan.TagRolledBack
 )
 
 // What the gate said.

@@ -155,6 +155,7 @@ func (s *Service) compareLive(ctx context.Context, j *turbofan.Job, before turbo
 // look finds the same units and comes here again.
 func (s *Service) rollBack(ctx context.Context, j *turbofan.Job, because string) error {
 	bad, good := j.Result.ModelVersion, j.Result.Champion
+	why := because
 	because = "rolled back to version " + good + ": " + because
 	if err := s.registry.SetVersionTags(ctx, s.cfg.ModelName, bad, map[string]string{tagBack: because}); err != nil {
 		return fmt.Errorf("roll back version %s: %w", bad, err)
@@ -162,6 +163,7 @@ func (s *Service) rollBack(ctx context.Context, j *turbofan.Job, because string)
 	if err := s.registry.SetAlias(ctx, s.cfg.ModelName, s.cfg.Alias, good); err != nil {
 		return fmt.Errorf("roll back version %s: %w", bad, err)
 	}
+	s.record(ctx, turbofan.ModelChange{From: bad, To: good, Rollback: true, Because: why})
 	s.metrics.rollbacks.Inc()
 	s.log.Warn("champion rolled back", "from", bad, "to", good, "because", because)
 	now := time.Now().UTC()

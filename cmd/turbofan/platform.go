@@ -27,6 +27,7 @@ import (
 	"turbofan/mlflow"
 	"turbofan/predict"
 	"turbofan/registry"
+	"turbofan/release"
 	"turbofan/retrain"
 	"turbofan/sqlstore"
 	"turbofan/webhook"
@@ -281,7 +282,12 @@ func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (er
 		return err
 	}
 	p.run = append(p.run, p.predict.Run)
+	releases, err := release.New(release.Config{ModelName: p.cfg.Model.Name, WorkDir: p.cfg.path("checks")}, p.registry, p.predict, p.log.With("part", "releases"))
+	if err != nil {
+		return err
+	}
 	ac, ao := p.api(rolePredict, reg, p.predict.Ready)
+	ao.Releases = releases
 	p.handlers[rolePredict], err = httpapi.PredictionHandler(ac, p.predict, ao)
 	return err
 }

@@ -170,11 +170,15 @@ func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string,
 		if err != nil {
 			return v, false, fmt.Errorf("register model: %w", err)
 		}
-		_, err = reg.Version(ctx, name, "@"+turbofan.ChampionAlias)
+		before, err := reg.Version(ctx, name, "@"+turbofan.ChampionAlias)
 		if !promote && turbofan.ErrorCode(err) != turbofan.ENotFound {
 			return v, false, err
 		}
-		return v, true, reg.SetAlias(ctx, name, turbofan.ChampionAlias, v.Version)
+		if err := reg.SetAlias(ctx, name, turbofan.ChampionAlias, v.Version); err != nil {
+			return v, false, err
+		}
+		change := turbofan.ModelChange{ModelName: name, From: before.Version, To: v.Version, Because: "trained by hand", At: time.Now()}
+		return v, true, change.Record(ctx, reg)
 	}()
 	status := turbofan.RunFinished
 	if err != nil {
