@@ -34,7 +34,7 @@ var house = map[string][]string{
 	"sqlstore": {""},
 	"httpapi":  {""},
 	"mlflow":   {""},
-	"console":  {""},
+	"console":  {"", "report"}, // it shows what report draws
 	"webhook":  {""},
 	"report":   {"", "stat"},
 	// floor 3

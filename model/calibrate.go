@@ -158,14 +158,15 @@ func (b *Bands) residuals(pred float64) (lo, hi float64) {
 	return b.Lower[i-1] + t*(b.Lower[i]-b.Lower[i-1]), b.Upper[i-1] + t*(b.Upper[i]-b.Upper[i-1])
 }
 
-// health draws the state from both: what is likely within the horizon, and whether the interval still reaches it.
+// health draws the state from both: what is likely within the horizon, and whether the interval still reaches it. Two
+// horizons ahead is when work is planned: whatever is expected to end by then is watched.
 func health(a Answer, horizon float64) turbofan.Health {
 	switch {
 	case a.FailureProbability >= 0.9 || a.Upper <= horizon:
 		return turbofan.Critical
 	case a.FailureProbability >= 0.5:
 		return turbofan.Warning
-	case a.FailureProbability >= 0.05 || a.Lower <= horizon:
+	case a.FailureProbability >= 0.05 || a.Lower <= horizon || a.RUL <= 2*horizon:
 		return turbofan.Watch
 	}
 	return turbofan.Healthy

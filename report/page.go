@@ -1,6 +1,6 @@
 // Package report writes self-contained HTML pages with pictures: one file that can be mailed, printed and opened
 // offline. Charts are drawn as inline SVG whose colours come from the page's style, so that one page reads well on a
-// light screen, on a dark one and on paper. No page refers to anything outside itself, and none runs a script.
+// light screen, on a dark one and on paper. No page loads anything from outside itself, and none runs a script.
 package report
 
 import (
@@ -23,6 +23,16 @@ type Page struct {
 	Sections []Section
 	// Footer stands small at the end: how and when the page was made.
 	Footer string
+	// Site leads to the other pages of a site; a page that stands alone has none.
+	Site []Link
+	// Refresh is after how many seconds a browser loads the page again; 0 is never.
+	Refresh int
+}
+
+// Link leads to another page.
+type Link struct {
+	Text, Href string
+	Current    bool // this is the page
 }
 
 // Section is a part of a page with a heading. Its pieces appear in the order of the fields.
@@ -58,7 +68,9 @@ type Table struct {
 	Title  string
 	Header []string
 	Rows   [][]string
-	Note   string
+	// Href says where the first cell of each row leads; nil, or "" for one row, leads nowhere.
+	Href []string
+	Note string
 }
 
 // Chart is a picture: a Line, Bars, Histogram, Scatter or Heatmap.
@@ -172,6 +184,9 @@ func anchor(s Section, used map[string]bool) string {
 
 func (t Table) view() (tableView, error) {
 	v := tableView{Table: t, Numeric: make([]bool, len(t.Header))}
+	if t.Href != nil && len(t.Href) != len(t.Rows) {
+		return v, turbofan.Invalid(fmt.Sprintf("table %q", t.Title), "has %d links for %d rows; they must be as many", len(t.Href), len(t.Rows))
+	}
 	for i := range v.Numeric {
 		v.Numeric[i] = len(t.Rows) > 0
 	}

@@ -12,15 +12,17 @@ const pageTemplate = `<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="color-scheme" content="light dark">
-<title>{{.Title}}</title>
+{{with .Refresh}}<meta http-equiv="refresh" content="{{.}}">
+{{end}}<title>{{.Title}}</title>
 <style>{{.Style}}</style>
 </head>
 <body>
-{{with .Notice}}<div class="notice" role="alert">{{.}}</div>{{end}}
+{{with .Site}}<nav class="site" aria-label="Pages">{{range .}}<a href="{{.Href}}"{{if .Current}} aria-current="page"{{end}}>{{.Text}}</a>{{end}}</nav>
+{{end}}{{with .Notice}}<div class="notice" role="alert">{{.}}</div>{{end}}
 <header>
 <h1>{{.Title}}</h1>
 {{with .Subtitle}}<p class="subtitle">{{.}}</p>{{end}}
-{{if gt (len .Sections) 2}}<nav aria-label="Contents"><ol>{{range .Sections}}<li><a href="#{{.ID}}">{{.Title}}</a></li>{{end}}</ol></nav>{{end}}
+{{if and (gt (len .Sections) 2) (not .Site)}}<nav aria-label="Contents"><ol>{{range .Sections}}<li><a href="#{{.ID}}">{{.Title}}</a></li>{{end}}</ol></nav>{{end}}
 </header>
 <main>
 {{range .Sections}}<section id="{{.ID}}">
@@ -31,7 +33,7 @@ const pageTemplate = `<!doctype html>
 {{range .Tables}}{{$numeric := .Numeric}}<div class="scroll"><table>
 {{with .Title}}<caption>{{.}}</caption>{{end}}
 <thead><tr>{{range $i, $h := .Header}}<th scope="col"{{if index $numeric $i}} class="n"{{end}}>{{$h}}</th>{{end}}</tr></thead>
-<tbody>{{range .Rows}}<tr>{{range $i, $c := .}}<td{{if index $numeric $i}} class="n"{{end}}>{{$c}}</td>{{end}}</tr>
+<tbody>{{$href := .Href}}{{range $r, $row := .Rows}}<tr>{{range $i, $c := $row}}<td{{if index $numeric $i}} class="n"{{end}}>{{if and (eq $i 0) $href (index $href $r)}}<a href="{{index $href $r}}">{{$c}}</a>{{else}}{{$c}}{{end}}</td>{{end}}</tr>
 {{end}}</tbody></table>{{with .Note}}<p class="note">{{.}}</p>{{end}}</div>
 {{end}}
 {{if .Figures}}<div class="figures">{{range .Figures}}<figure{{if .Wide}} class="wide"{{end}}>
@@ -68,6 +70,9 @@ p{margin:.4rem 0 .8rem;max-width:78ch}
 a{color:var(--accent)}
 .subtitle{color:var(--soft);font-size:1.05rem;margin:0}
 .notice{background:var(--notice-bg);color:var(--notice);font-weight:700;padding:.75rem 1rem;margin:1rem 0;border:2px solid currentColor;border-radius:8px}
+nav.site{display:flex;flex-wrap:wrap;gap:.2rem 1.6rem;margin-top:1rem;padding-bottom:.5rem;border-bottom:1px solid var(--line)}
+nav.site a{text-decoration:none}
+nav.site a[aria-current]{color:var(--ink);font-weight:650}
 nav li{margin-right:.9rem}
 nav ol{display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;margin:1rem 0 0;padding-left:1.2rem;font-size:.95rem}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:1rem 0}

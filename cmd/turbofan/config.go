@@ -26,10 +26,11 @@ const (
 	roleRetrain  = "retrain"
 	roleDrift    = "drift"
 	roleRegistry = "registry"
+	roleConsole  = "console"
 )
 
 func allRoles() []string {
-	return []string{rolePredict, roleFeedback, roleRetrain, roleDrift, roleRegistry}
+	return []string{rolePredict, roleFeedback, roleRetrain, roleDrift, roleRegistry, roleConsole}
 }
 
 // config is what a platform process is told: defaults, then the file, then the environment, then flags. Every key is
@@ -125,7 +126,7 @@ func (d durationConfig) String() string { return time.Duration(d).String() }
 func defaultConfig() config {
 	return config{
 		DataDir: "turbofan-data", Host: "127.0.0.1", Roles: allRoles(),
-		Ports:   map[string]int{rolePredict: 3000, roleFeedback: 3001, roleRetrain: 3003, roleDrift: 3004, roleRegistry: 5001},
+		Ports:   map[string]int{rolePredict: 3000, roleFeedback: 3001, roleRetrain: 3003, roleDrift: 3004, roleRegistry: 5001, roleConsole: 8080},
 		Dataset: datasetConfig{Subsets: []string{"FD001"}},
 		Model:   modelConfig{Name: "rul", Kind: model.Boosting, Folds: 5, MaxRows: 40_000, RandomState: 42},
 		Drift:   driftConfig{Every: durationConfig(10 * time.Minute), Window: 1000, Retrain: true},

@@ -165,7 +165,7 @@ func readMetricsPage(t *testing.T) (metrics map[string]metricRow, families []str
 		}
 		slices.Sort(row.labels)
 		for _, role := range allRoles() {
-			if m[4] == "all" || m[4] == "all but registry" && role != roleRegistry || slices.Contains(strings.Split(m[4], ", "), role) {
+			if m[4] == "all" || m[4] == "services" && role != roleRegistry && role != roleConsole || slices.Contains(strings.Split(m[4], ", "), role) {
 				row.roles = append(row.roles, role)
 			}
 		}
@@ -192,7 +192,7 @@ func exposeEverything(t *testing.T) map[string]exposition {
 	for role := range cfg.Ports {
 		cfg.Ports[role] = 0
 	}
-	for _, role := range []string{roleRegistry, roleRetrain, roleDrift, rolePredict, roleFeedback} {
+	for _, role := range []string{roleRegistry, roleRetrain, roleDrift, rolePredict, roleFeedback, roleConsole} {
 		cfg.URLs[role] = startRole(ctx, t, cfg, role)
 	}
 	jobs := httpapi.NewRetrainingClient(cfg.URLs[roleRetrain], nil)
@@ -208,6 +208,9 @@ func exposeEverything(t *testing.T) map[string]exposition {
 		t.Fatal(err)
 	}
 	awaitJob(ctx, t, jobs)
+	if res, err := http.Get(cfg.URLs[roleConsole]); err != nil || res.Body.Close() != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("open the console: %v %v", res, err)
+	}
 	out := map[string]exposition{}
 	for _, role := range allRoles() {
 		scrape(ctx, t, cfg.URLs[role]+"/metrics") // the handler's own counters show from the second time

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"turbofan"
+	"turbofan/console"
 	"turbofan/drift"
 	"turbofan/feedback"
 	"turbofan/httpapi"
@@ -79,7 +80,7 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 	if err := p.openWebhooks(common); err != nil {
 		return nil, err
 	}
-	if slices.ContainsFunc(cfg.Roles, func(r string) bool { return r != roleRegistry }) {
+	if slices.ContainsFunc(cfg.Roles, func(r string) bool { return r != roleRegistry && r != roleConsole }) {
 		if err := p.openState(ctx, common); err != nil {
 			return nil, err
 		}
@@ -87,7 +88,7 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 	for _, build := range []struct {
 		role string
 		f    func(context.Context, *prometheus.Registry) error
-	}{{rolePredict, p.buildPredict}, {roleFeedback, p.buildFeedback}, {roleRetrain, p.buildRetrain}, {roleDrift, p.buildDrift}} {
+	}{{rolePredict, p.buildPredict}, {roleFeedback, p.buildFeedback}, {roleRetrain, p.buildRetrain}, {roleDrift, p.buildDrift}, {roleConsole, p.buildConsole}} {
 		if !p.has(build.role) {
 			continue
 		}
@@ -394,6 +395,27 @@ func (p *platform) buildDrift(_ context.Context, reg *prometheus.Registry) (err 
 	p.run = append(p.run, p.drift.Run)
 	ac, ao := p.api(roleDrift, reg, p.drift.Ready)
 	p.handlers[roleDrift], err = httpapi.DriftHandler(ac, p.drift, ao)
+	return err
+}
+
+// buildConsole gives the console its neighbours, or clients of the processes that have them.
+func (p *platform) buildConsole(_ context.Context, reg *prometheus.Registry) (err error) {
+	s := console.Services{Registry: p.registry, Predict: p.predict, Feedback: p.feedback, Retrain: p.retrain, Drift: p.drift}
+	if p.predict == nil {
+		s.Predict = httpapi.NewPredictionClient(p.cfg.url(rolePredict), nil)
+	}
+	if p.feedback == nil {
+		s.Feedback = httpapi.NewFeedbackClient(p.cfg.url(roleFeedback), nil)
+	}
+	if p.retrain == nil {
+		s.Retrain = httpapi.NewRetrainingClient(p.cfg.url(roleRetrain), nil)
+	}
+	if p.drift == nil {
+		s.Drift = httpapi.NewDriftClient(p.cfg.url(roleDrift), nil)
+	}
+	c := console.DefaultConfig()
+	c.ModelName = p.cfg.Model.Name
+	p.handlers[roleConsole], err = console.New(c, s, reg, p.log.With("role", roleConsole))
 	return err
 }
 

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"turbofan"
+)
+
+// TestConsole walks through the pages as a person would, over a platform that has work behind it.
+func TestConsole(t *testing.T) {
+	p := serve(t, nil, "--data-dir", dataDir(t))
+	p.ready(rolePredict)
+	fleet := histories(t, "FD001")
+	young, old := fleet[0], fleet[1]
+	old.UnitID = "<b>old & odd</b>/1"
+	for _, h := range []*turbofan.History{&young, &old} {
+		for i, r := range h.Readings {
+			if h == &young && i == 30 {
+				break
+			}
+			r.UnitID = h.UnitID
+			ask(t, p.predictions(), r)
+		}
+	}
+	if code, body := p.post(roleDrift, "/check", ""); code != http.StatusOK {
+		t.Fatalf("check: %d %s", code, body)
+	}
+	page := func(path string, status int, want ...string) string {
+		t.Helper()
+		code, body := p.get(roleConsole, path)
+		if code != status {
+			t.Errorf("%s: %d, want %d\n%s", path, code, status, body)
+		}
+		for _, w := range want {
+			if !strings.Contains(body, w) {
+				t.Errorf("%s lacks %q", path, w)
+			}
+		}
+		for _, never := range []string{"<script", "localStorage", "sessionStorage", "http://", "NaN"} {
+			if strings.Contains(strings.ReplaceAll(body, "http://www.w3.org", ""), never) {
+				t.Errorf("%s has %q", path, never)
+			}
+		}
+		return body
+	}
+	oldHref := "/units/%3Cb%3Eold%20&amp;%20odd%3C%2Fb%3E%2F1"
+	body := page("/", http.StatusOK, "serving version", "Open first", "&lt;b&gt;old &amp; odd&lt;/b&gt;/1", `href="`+oldHref+`"`, `aria-current="page">Fleet`)
+	if first, second := strings.Index(body, oldHref), strings.Index(body, `href="/units/`+young.UnitID+`"`); second < 0 || first > second {
+		t.Errorf("the unit at its end stands at %d, the young one at %d", first, second)
+	}
+	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, "Predicted remaining life", "90% interval", "<svg ")
+	page("/units/nobody", http.StatusNotFound, "There is no such page", "nobody")
+	page("/models", http.StatusOK, "champion", "RMSE in validation")
+	page("/drift", http.StatusOK, "insufficient data", "Because ")
+	page("/jobs", http.StatusOK, "Retrainings")
+
+	failed := old.Readings[len(old.Readings)-1].Cycle
+	if code, body := p.post(roleFeedback, "/feedback", fmt.Sprintf(`{"unit_id":%q,"failed_at_cycle":%d}`, old.UnitID, failed)); code != http.StatusOK {
+		t.Fatalf("feedback: %d %s", code, body)
+	}
+	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("failed at cycle %d", failed), "truth")
+	if body := page("/", http.StatusOK); strings.Contains(body, oldHref) {
+		t.Error("a unit that failed is still to be opened first")
+	}
+	if code, _ := p.post(roleConsole, "/", "{}"); code != http.StatusMethodNotAllowed {
+		t.Errorf("POST to the console: %d", code)
+	}
+}
+
+// TestConsoleAlone shows what there is to show while the services are not there.
+func TestConsoleAlone(t *testing.T) {
+	p := serve(t, nil, "--data-dir", t.TempDir(), "--role", roleConsole, "--role", roleRegistry)
+	for _, path := range []string{"/", "/drift", "/jobs"} {
+		if code, body := p.get(roleConsole, path); code != http.StatusServiceUnavailable || !strings.Contains(body, "Not to be shown now") {
+			t.Errorf("%s: %d\n%s", path, code, body)
+		}
+	}
+	if code, body := p.get(roleConsole, "/models"); code != http.StatusOK || !strings.Contains(body, "No version of") || !strings.Contains(body, "Live error: ") {
+		t.Errorf("/models: %d\n%s", code, body)
+	}
+}

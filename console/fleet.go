@@ -1,0 +1,243 @@
+package console
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"turbofan"
+	"turbofan/report"
+)
+
+// mostUnits bounds the units that one page asks for, urgentUnits those that its table names.
+const (
+	mostUnits   = 2000
+	urgentUnits = 50
+)
+
+// fleet answers the question of the week: which engine to open first.
+func (c *console) fleet(ctx context.Context, _ *http.Request) (report.Page, error) {
+	all, err := c.s.Predict.Units(ctx, mostUnits, 0)
+	if err != nil {
+		return report.Page{}, err
+	}
+	heard := len(all)
+	alive := slices.DeleteFunc(all, func(u turbofan.UnitSummary) bool { return u.FailedAtCycle > 0 || u.Last == nil })
+	slices.SortFunc(alive, moreUrgent)
+	now := report.Section{Title: "Now", Facts: healthFacts(alive)}
+	switch {
+	case heard == 0:
+		now.Text = append(now.Text, "No unit has sent a reading yet: POST readings to /predict of the prediction role.")
+	case len(alive) == 0:
+		now.Text = append(now.Text, fmt.Sprintf("Every unit of the %d heard of last has come to its end.", heard))
+	}
+	c.addServing(ctx, &now)
+	c.addDrift(ctx, &now)
+	p := report.Page{Title: "Fleet", Subtitle: "Which one to open first", Sections: []report.Section{now}}
+	if len(alive) > 0 {
+		p.Sections = append(p.Sections, c.urgent(alive), spread(alive))
+	}
+	return p, nil
+}
+
+// moreUrgent orders by the chance to fail soon, then by how little life may be left at worst.
+func moreUrgent(a, b turbofan.UnitSummary) int {
+	return cmp.Or(cmp.Compare(b.Last.FailureProbability, a.Last.FailureProbability), cmp.Compare(a.Last.Lower, b.Last.Lower),
+		cmp.Compare(a.Last.RUL, b.Last.RUL), cmp.Compare(a.UnitID, b.UnitID))
+}
+
+func healthFacts(units []turbofan.UnitSummary) []report.Fact {
+	count := map[turbofan.Health]int{}
+	for _, u := range units {
+		count[u.Last.Health]++
+	}
+	var out []report.Fact
+	for _, h := range []turbofan.Health{turbofan.Critical, turbofan.Warning, turbofan.Watch, turbofan.Healthy} {
+		f := report.Fact{Label: string(h), Value: strconv.Itoa(count[h]), Note: "units"}
+		if h == turbofan.Critical && count[h] > 0 {
+			f.Tone = report.Bad
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+func (c *console) addServing(ctx context.Context, s *report.Section) {
+	serving, err := c.s.Predict.Serving(ctx)
+	if err != nil {
+		s.Text = append(s.Text, missing("Model", err))
+		return
+	}
+	s.Facts = append(s.Facts, report.Fact{Label: "serving version", Value: serving.ModelVersion, Note: serving.ModelName + ", since " + c.ago(serving.Since)})
+	if serving.LastFailure != "" {
+		s.Text = append(s.Text, "A newer version was refused: "+serving.LastFailure)
+	}
+}
+
+func (c *console) addDrift(ctx context.Context, s *report.Section) {
+	reports, err := c.s.Drift.Reports(ctx, 1)
+	if err != nil {
+		s.Text = append(s.Text, missing("Drift", err))
+		return
+	}
+	if len(reports) == 0 {
+		s.Facts = append(s.Facts, report.Fact{Label: "drift", Value: "–", Note: "not checked yet"})
+		return
+	}
+	s.Facts = append(s.Facts, report.Fact{Label: "drift", Value: verdictWord(reports[0].Verdict), Note: "checked " + c.ago(reports[0].At), Tone: verdictTone(reports[0].Verdict)})
+}
+
+func (c *console) urgent(units []turbofan.UnitSummary) report.Section {
+	t := report.Table{Header: []string{"unit", "health", "remaining cycles", "90% interval", "fails within its horizon", "cycle", "last reading"}}
+	for _, u := range units[:min(len(units), urgentUnits)] {
+		p := u.Last
+		t.Rows = append(t.Rows, []string{u.UnitID, string(p.Health), report.Number(p.RUL, 0), interval(p), percent(p.FailureProbability), strconv.Itoa(u.LastCycle), c.ago(u.LastSeen)})
+		t.Href = append(t.Href, unitHref(u.UnitID))
+	}
+	t.Note = fmt.Sprintf("The %d most urgent of %d units in service: by the probability of failure within %d cycles, then by the lower end of the interval.", len(t.Rows), len(units), units[0].Last.FailureHorizon)
+	return report.Section{Title: "Open first", Tables: []report.Table{t}}
+}
+
+// spread shows how much life the fleet has left, so that work can be planned beyond this week.
+func spread(units []turbofan.UnitSummary) report.Section {
+	var rul []float64
+	for _, u := range units {
+		rul = append(rul, u.Last.RUL)
+	}
+	return report.Section{Title: "Life left in the fleet", Charts: []report.Chart{report.Histogram{Title: "Units by predicted remaining life", XLabel: "remaining life (cycles)", YLabel: "units",
+		Samples: []report.Sample{{Values: rul}}, Wide: true, Caption: "Predictions end at the model's label cap: what lies there is at least that far from its end."}}}
+}
+
+// unit shows one unit's course.
+func (c *console) unit(ctx context.Context, r *http.Request) (report.Page, error) {
+	id := r.PathValue("id")
+	u, err := c.s.Predict.Unit(ctx, id)
+	if err != nil {
+		return report.Page{}, err
+	}
+	p := report.Page{Title: "Unit " + id, Subtitle: fmt.Sprintf("%d readings, cycle %d to %d, the last %s", u.Readings, u.FirstCycle, u.LastCycle, c.ago(u.LastSeen))}
+	s := report.Section{Title: "Remaining life"}
+	outcomes, err := c.s.Feedback.Outcomes(ctx, turbofan.OutcomeQuery{UnitID: id, Limit: 100})
+	if err != nil {
+		s.Text = append(s.Text, missing("Outcomes", err))
+	}
+	failed := u.FailedAtCycle
+	for _, o := range outcomes {
+		if o.FailedAtCycle != nil {
+			failed = *o.FailedAtCycle
+		}
+	}
+	if failed > 0 {
+		s.Text = append(s.Text, fmt.Sprintf("This unit failed at cycle %d.", failed))
+	}
+	if last := u.Last; last != nil {
+		s.Facts = predictionFacts(last)
+		s.Text = append(s.Text, last.Warnings...)
+		s.Charts = append(s.Charts, course(u.Recent, failed))
+	}
+	p.Sections = append(p.Sections, s)
+	if t, ok := drivers(u.Recent); ok {
+		p.Sections = append(p.Sections, report.Section{Title: "Why", Charts: []report.Chart{t}})
+	}
+	if t, ok := c.outcomes(outcomes); ok {
+		p.Sections = append(p.Sections, report.Section{Title: "What was reported", Tables: []report.Table{t}})
+	}
+	return p, nil
+}
+
+func predictionFacts(p *turbofan.Prediction) []report.Fact {
+	health := report.Fact{Label: "health", Value: string(p.Health)}
+	if p.Health == turbofan.Critical {
+		health.Tone = report.Bad
+	}
+	return []report.Fact{health,
+		{Label: "remaining life", Value: report.Number(p.RUL, 0), Note: "cycles, 90% interval " + interval(p)},
+		{Label: fmt.Sprintf("fails within %d cycles", p.FailureHorizon), Value: percent(p.FailureProbability)},
+		{Label: "answered by", Value: "version " + p.ModelVersion, Note: fmt.Sprintf("operating condition %d", p.Condition)},
+	}
+}
+
+// course draws the recent predictions with their intervals, and the truth where the end is known.
+func course(recent []turbofan.Prediction, failed int) report.Chart {
+	pred, truth := report.Series{Name: "predicted"}, report.Series{Name: "truth", Dashed: true, Color: 4}
+	band := report.Band{Name: "90% interval"}
+	l := report.Line{Title: "Predicted remaining life as it was answered", XLabel: "cycle", YLabel: "remaining life (cycles)", FromZero: true, Wide: true}
+	version := ""
+	for i, p := range recent {
+		x := float64(p.Cycle)
+		pred.X, pred.Y = append(pred.X, x), append(pred.Y, p.RUL)
+		band.X, band.Lower, band.Upper = append(band.X, x), append(band.Lower, p.Lower), append(band.Upper, p.Upper)
+		if left := float64(failed - p.Cycle); failed > 0 && left >= 0 {
+			truth.X, truth.Y = append(truth.X, x), append(truth.Y, left)
+		}
+		if p.ModelVersion != version && i > 0 {
+			l.Marks = append(l.Marks, report.Mark{X: x, Label: "v" + p.ModelVersion})
+		}
+		version = p.ModelVersion
+	}
+	l.Series, l.Bands = []report.Series{pred}, []report.Band{band}
+	if len(truth.X) > 0 {
+		l.Series = append(l.Series, truth)
+	}
+	if len(l.Marks) > 0 {
+		l.Caption = "Vertical lines mark where another model version began to answer."
+	}
+	return l
+}
+
+// drivers shows why the newest explained answer is what it is.
+func drivers(recent []turbofan.Prediction) (report.Chart, bool) {
+	for _, p := range slices.Backward(recent) {
+		if len(p.Drivers) == 0 {
+			continue
+		}
+		b := report.Bars{Title: fmt.Sprintf("What moved the answer at cycle %d", p.Cycle), Horizontal: true, Wide: true, ValueLabel: "cycles added to the average answer"}
+		var v []float64
+		for _, d := range p.Drivers {
+			b.Labels, v = append(b.Labels, fmt.Sprintf("%s = %s", d.Feature, report.Short(d.Value))), append(v, d.Contribution)
+		}
+		b.Series = []report.BarSeries{{Values: v}}
+		return b, true
+	}
+	return nil, false
+}
+
+func (c *console) outcomes(outcomes []turbofan.Outcome) (report.Table, bool) {
+	t := report.Table{Header: []string{"when", "what", "note"}}
+	for _, o := range slices.Backward(outcomes) {
+		var what []string
+		if o.Event != "" {
+			what = append(what, o.Event)
+		}
+		if o.FailedAtCycle != nil {
+			what = append(what, fmt.Sprintf("failed at cycle %d", *o.FailedAtCycle))
+		}
+		if o.ActualRUL != nil {
+			what = append(what, fmt.Sprintf("%s cycles were left at cycle %d", report.Short(*o.ActualRUL), o.Cycle))
+		}
+		t.Rows = append(t.Rows, []string{c.ago(o.At), strings.Join(what, ", "), o.Note})
+	}
+	return t, len(t.Rows) > 0
+}
+
+func interval(p *turbofan.Prediction) string {
+	return report.Number(p.Lower, 0) + "–" + report.Number(p.Upper, 0)
+}
+
+// percent never says 0% or 100% of what is only close to it.
+func percent(p float64) string {
+	switch {
+	case math.IsNaN(p):
+		return "–"
+	case p > 0 && p < 0.01:
+		return "< 1%"
+	case p < 1 && p > 0.99:
+		return "> 99%"
+	}
+	return report.Number(100*p, 0) + "%"
+}
