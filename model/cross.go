@@ -37,7 +37,7 @@ func CrossValidate(ctx context.Context, cfg Config, data Data, step func(fold in
 			return Metrics{}, err
 		}
 	}
-	return crossMetrics(cfg, all)
+	return crossMetrics(cfg, data.Origin, all)
 }
 
 // rmse is the error by the test protocol, truth clipped at limit.

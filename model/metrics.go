@@ -2,7 +2,9 @@ package model
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
+	"slices"
 
 	"turbofan/stat"
 )
@@ -51,13 +53,17 @@ type Metrics struct {
 	LateCoverage Number `json:"coverage_late"`
 	// Reliability compares the failure probability with how often units failed within the horizon, by tenths.
 	Reliability []stat.ReliabilityBin `json:"reliability,omitempty"`
+	// Origins is the same table for the units of each source, where a cross-validation held out units of several; what
+	// is measured of units that joined late is measured over all of them alone.
+	Origins []Metrics `json:"origins,omitempty"`
 }
 
 // scored is one prediction against its truth, with a weight.
 type scored struct {
-	rul float64
-	a   Answer
-	w   float64
+	unit int // of a cross-validation
+	rul  float64
+	a    Answer
+	w    float64
 }
 
 // measure computes the protocol's table. Weights count for every mean; the AUC ignores them.
@@ -135,10 +141,10 @@ func (m *Metrics) measureLate(limit float64, s []scored) {
 
 // crossMetrics is the table out of fold. Each fold's intervals and probabilities come from a calibration on the other
 // folds, so that nothing judges itself.
-func crossMetrics(cfg Config, o *outOfFold) (Metrics, error) {
+func crossMetrics(cfg Config, origin []string, o *outOfFold) (Metrics, error) {
 	var s, joined []scored
+	of := map[string][]scored{}
 	w := o.own.cutWeights()
-	units := map[int]bool{}
 	for f := range cfg.Folds {
 		own, late := o.own.without(f), o.late.without(f)
 		if len(own.rul) == 0 || len(own.rul) == len(o.own.rul) {
@@ -149,9 +155,13 @@ func crossMetrics(cfg Config, o *outOfFold) (Metrics, error) {
 			return Metrics{}, err
 		}
 		for i := range o.own.rul {
-			if o.own.fold[i] == f && w[i] > 0 {
-				units[o.own.unit[i]] = true
-				s = append(s, scored{rul: o.own.rul[i], a: c.answer(o.own.pred[i], false), w: w[i]})
+			if o.own.fold[i] != f || w[i] == 0 {
+				continue
+			}
+			x := scored{unit: o.own.unit[i], rul: o.own.rul[i], a: c.answer(o.own.pred[i], false), w: w[i]}
+			s = append(s, x)
+			if origin != nil {
+				of[origin[x.unit]] = append(of[origin[x.unit]], x)
 			}
 		}
 		for i := range o.late.rul {
@@ -160,11 +170,29 @@ func crossMetrics(cfg Config, o *outOfFold) (Metrics, error) {
 			}
 		}
 	}
-	m := measure(cfg, s)
-	m.Protocol, m.Units = "cross-validation", len(units)
-	m.Score *= Number(len(units))
+	m := measureCross(cfg, s)
 	m.measureLate(cfg.Cap, joined)
+	if len(of) > 1 {
+		for _, name := range slices.Sorted(maps.Keys(of)) {
+			part := measureCross(cfg, of[name])
+			part.Subset = name
+			m.Origins = append(m.Origins, part)
+		}
+	}
 	return m, nil
+}
+
+// measureCross is measure for units held out, each with several rows.
+func measureCross(cfg Config, s []scored) Metrics {
+	m := measure(cfg, s)
+	units, total := map[int]bool{}, 0.0
+	for _, x := range s {
+		units[x.unit] = true
+		total += x.w
+	}
+	m.Protocol, m.Units = "cross-validation", len(units)
+	m.Score *= Number(float64(len(units)) / total)
+	return m
 }
 
 func (h *heldOut) without(fold int) *heldOut {

@@ -496,3 +496,27 @@ func must[T any](t *testing.T, f func() (T, error)) T {
 	}
 	return v
 }
+
+func TestMetricsByOriginAddUp(t *testing.T) {
+	units := fleet(24, 3)
+	data := model.Data{Schema: schema(), Units: units}
+	for i := range units {
+		data.Origin = append(data.Origin, []string{"plant b", "plant a", "plant b"}[i%3])
+	}
+	m := must(t, func() (*model.Model, error) { return model.Train(t.Context(), small(model.Forest), data, nil) })
+	all := m.Metrics()
+	if len(all.Origins) != 2 || all.Origins[0].Subset != "plant a" || all.Origins[0].Units != 8 || all.Origins[1].Units != 16 {
+		t.Fatalf("by origin: %+v", all.Origins)
+	}
+	square, score := 0.0, model.Number(0)
+	for _, o := range all.Origins {
+		square += float64(o.Units) * float64(o.RMSEClipped*o.RMSEClipped) / 24
+		score += o.Score
+	}
+	if math.Abs(math.Sqrt(square)-float64(all.RMSEClipped)) > 1e-9 || math.Abs(float64(score/all.Score)-1) > 1e-9 {
+		t.Errorf("RMSE %v and score %v over all, %v and %v from the parts", all.RMSEClipped, all.Score, math.Sqrt(square), score)
+	}
+	if one := train(t, small(model.Forest), units); len(one.Metrics().Origins) != 0 {
+		t.Error("one source is told apart from itself")
+	}
+}

@@ -79,7 +79,7 @@ func Train(ctx context.Context, cfg Config, data Data, progress Progress) (*Mode
 	if m.calibration, err = calibrate(cfg, &oof.own, &oof.late); err != nil {
 		return nil, err
 	}
-	if m.metrics, err = crossMetrics(cfg, oof); err != nil {
+	if m.metrics, err = crossMetrics(cfg, data.Origin, oof); err != nil {
 		return nil, err
 	}
 	m.reference, err = reference.Build(cfg.Reference, data.Schema, final.spec.Normalizer, final.spec.Keep, data.Units)

@@ -16,9 +16,11 @@ type grower struct {
 	// second word of the wide form.
 	value, weight []int64
 	order         []int
-	h, h2         [4]column
-	few           column
-	scan          scanner
+	// codes are the bins of one column over the rows of the node at hand.
+	codes []uint8
+	h, h2 [4]column
+	few   column
+	scan  scanner
 	// step is the value of one gradient step over the root of a weight step.
 	step  float64
 	rand  rng
@@ -42,7 +44,7 @@ func newGrower(f *forest) *grower {
 	n := f.x.Rows
 	g := &grower{
 		f: f, times: make([]uint32, n), idx: make([]uint32, n), buf: make([]uint32, n),
-		value: make([]int64, n), weight: make([]int64, n), order: make([]int, len(f.bin.used)),
+		value: make([]int64, n), weight: make([]int64, n), codes: make([]uint8, n), order: make([]int, len(f.bin.used)),
 	}
 	copy(g.order, f.bin.used)
 	if f.p.Bootstrap {
@@ -298,59 +300,61 @@ func (g *grower) leaf(at task) {
 // Missing rows go to the side where they serve better.
 func (g *grower) searchRandom(f int, rows []uint32, best *split) bool {
 	col := g.f.bin.columns[f]
+	codes := g.codes[:len(rows)]
 	lo, hi := uint8(missingBin), uint8(0)
-	anyMissing := uint8(0)
-	for _, r := range rows {
+	for i, r := range rows {
 		c := col[r]
+		codes[i] = c
 		lo = min(lo, c)
 		hi = max(hi, c)
-		anyMissing |= b2u8(c == missingBin)
 	}
 	if lo == hi {
 		return false
 	}
-	if anyMissing != 0 {
+	anyMissing := hi == missingBin
+	if anyMissing {
 		hi = 0
-		for _, r := range rows {
-			if c := col[r]; c != missingBin {
+		for _, c := range codes {
+			if c != missingBin {
 				hi = max(hi, c)
 			}
 		}
 	}
 	bin := g.drawEdge(f, lo, hi)
-	var left, miss sums
-	for i, r := range rows {
-		if col[r] <= bin {
-			left.a += g.value[i]
-		}
-	}
-	if g.scan.wide {
-		for i, r := range rows {
-			if col[r] <= bin {
-				left.b += g.weight[i]
-			}
-		}
-	}
+	left := g.sumWhere(codes, 0, bin)
 	before := best.gain
 	g.scan.try(f, bin, false, left, best)
-	if anyMissing != 0 {
-		for i, r := range rows {
-			if col[r] == missingBin {
-				miss.a += g.value[i]
-				if g.scan.wide {
-					miss.b += g.weight[i]
-				}
-			}
-		}
+	if anyMissing {
+		miss := g.sumWhere(codes, missingBin, missingBin)
 		g.scan.try(f, bin, true, sums{left.a + miss.a, left.b + miss.b}, best)
 	}
 	if best.gain > before {
-		best.sawMissing = anyMissing != 0
+		best.sawMissing = anyMissing
 	}
 	return true
 }
 
-func b2u8(b bool) uint8 { return uint8(b2u(b)) }
+// sumWhere adds up the node's values where the bin lies between two, these
+// included. A random edge halves the rows: a branch would be mispredicted at
+// every other one, so values are masked instead.
+func (g *grower) sumWhere(codes []uint8, from, to uint8) sums {
+	var s sums
+	width := to - from
+	value := g.value[:len(codes)]
+	if !g.scan.wide {
+		for i, c := range codes {
+			s.a += value[i] & -int64(b2u(c-from <= width))
+		}
+		return s
+	}
+	weight := g.weight[:len(codes)]
+	for i, c := range codes {
+		mask := -int64(b2u(c-from <= width))
+		s.a += value[i] & mask
+		s.b += weight[i] & mask
+	}
+	return s
+}
 
 // drawEdge draws a value between the ends of bins lo and hi and returns the bin
 // below the edge it falls on. With lo == hi all values stay left, and only

@@ -23,7 +23,8 @@ import (
 func newEvaluateCommand() *cobra.Command {
 	var f configFlags
 	var subsets []string
-	var ref, perSubset string
+	var ref string
+	var rep repeated
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "evaluate",
@@ -35,10 +36,14 @@ comparable. A subset without a truth file is judged by cross-validation by unit 
 with a new model of the same kind, and says so.
 
 The model is a version of the registry (--version, default the champion), a directory (--model-dir), or,
-with --train KIND, one model for each subset, trained on that subset's training units.`),
+with --train KIND, one model for each subset, trained on that subset's training units. Several kinds, or
+--seeds N, give a table of mean ± standard deviation over N models that differ in their random state alone,
+by cross-validation and, where there is a truth file, by the test units. With --together one model learns from
+all of --subsets: an engine may wear as another subset's do.`),
 		Example: strings.TrimSpace(`
 turbofan evaluate
 turbofan evaluate --train boosting --subsets FD001,FD002,FD003,FD004
+turbofan evaluate --train boosting,extra_trees,forest --seeds 5 --subsets FD001,FD003
 turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,21 +54,27 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 			if cmd.Flags().Changed("subsets") || cfg.Schema == "" {
 				cfg.Dataset.Subsets = subsets
 			}
-			if perSubset != "" {
-				cfg.Model.Kind = perSubset
+			if len(rep.kinds) > 0 {
+				cfg.Model.Kind = rep.kinds[0]
 			}
 			if err := cfg.validate(); err != nil {
 				return err
 			}
+			if err := rep.check(cmd); err != nil {
+				return err
+			}
 			if cfg.Schema != "" {
-				return evaluateCSV(cmd, cfg, ref, perSubset, asJSON)
+				return evaluateCSV(cmd, cfg, ref, len(rep.kinds) > 0, asJSON)
 			}
 			loc, err := locateData(cfg.Dataset.Dir)
 			if err != nil {
 				return err
 			}
+			if rep.seeds > 1 || len(rep.kinds) > 1 || rep.together {
+				return evaluateSeeds(cmd, cfg, loc.Dir, rep, asJSON)
+			}
 			var fixed *model.Model
-			if perSubset == "" {
+			if len(rep.kinds) == 0 {
 				if fixed, err = openModel(cmd, cfg, ref, mustString(cmd, "model-dir")); err != nil {
 					return err
 				}
@@ -85,14 +96,16 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 	fl.StringSliceVar(&subsets, "subsets", dataset.Subsets(), "subsets to evaluate on")
 	fl.StringVar(&ref, "version", "@"+turbofan.ChampionAlias, "version in the registry: a number or @alias")
 	fl.String("model-dir", "", "artifact directory to evaluate instead of a registered version")
-	fl.StringVar(&perSubset, "train", "", "train a model of this kind on each subset first: "+strings.Join(model.Kinds(), ", "))
+	fl.StringSliceVar(&rep.kinds, "train", nil, "train models of these kinds on each subset first: "+strings.Join(model.Kinds(), ", "))
+	fl.IntVar(&rep.seeds, "seeds", 1, "models of each kind and subset, with different random states (needs --train)")
+	fl.BoolVar(&rep.together, "together", false, "train one model on all of --subsets, not one for each (needs --train)")
 	fl.BoolVar(&asJSON, "json", false, "print an array of objects")
 	return cmd
 }
 
 // evaluateCSV judges a model of other equipment by the units of cfg.Dataset.CSV.
-func evaluateCSV(cmd *cobra.Command, cfg config, ref, train string, asJSON bool) error {
-	if train != "" {
+func evaluateCSV(cmd *cobra.Command, cfg config, ref string, train, asJSON bool) error {
+	if train {
 		return usagef(cmd, "--train works on C-MAPSS subsets; `turbofan train` cross-validates on a CSV file")
 	}
 	if cfg.Dataset.CSV == "" {

@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"turbofan/model"
 )
 
 // TestEvaluateJSON reads the table as a program does: an array of objects on stdout and nothing else there.
@@ -155,4 +158,55 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(newRootCommand())
+}
+
+// TestEvaluateSeeds repeats a training: mean and deviation are those of the runs with one seed each.
+func TestEvaluateSeeds(t *testing.T) {
+	fleet := must(t, shared.fleet)
+	table := func(args ...string) (rows []seedRow) {
+		t.Helper()
+		code, out, errs := call(t, append([]string{"evaluate", "--data", fleet, "--json"}, args...)...)
+		if err := json.Unmarshal([]byte(out), &rows); code != exitOK || err != nil {
+			t.Fatalf("exit %d, %v\n%s", code, err, errs)
+		}
+		return rows
+	}
+	rows := table("--subsets", "FD001", "--train", "forest,boosting", "--seeds", "2")
+	if len(rows) != 4 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	for i, want := range []string{"forest cross-validation", "forest test", "boosting cross-validation", "boosting test"} {
+		r := rows[i]
+		if got := r.Model + " " + r.Protocol; got != want || r.Subset != "FD001" || r.Units != 24 || len(r.Seeds) != 2 {
+			t.Errorf("row %d is %+v, want %s", i, r, want)
+		}
+		for _, c := range seedColumns() {
+			s := r.Measured[c.key]
+			if len(s.Values) != 2 || math.Abs(float64((s.Values[0]+s.Values[1])/2-s.Mean)) > 1e-9 || math.Abs(math.Abs(float64(s.Values[0]-s.Values[1]))/math.Sqrt2-float64(s.SD)) > 1e-9 {
+				t.Errorf("%s: %s is %+v", want, c.key, s)
+			}
+		}
+		if s := r.Measured["rmse_clipped"]; !(s.SD > 0) {
+			t.Errorf("%s: two seeds give one error, %v", want, s)
+		}
+	}
+	both := table("--subsets", "FD003,FD001", "--train", "forest", "--together")
+	if len(both) != 4 || both[0].Subset != "FD003" || both[3].Subset != "FD001" || both[3].Protocol != "test" || strings.Join(both[3].LearnedFrom, "+") != "FD003+FD001" || both[3].Units != 24 {
+		t.Errorf("together: %+v", both)
+	}
+	code, out, _ := call(t, "evaluate", "--data", fleet, "--subsets", "FD001", "--train", "forest", "--json")
+	var one []model.Metrics
+	if err := json.Unmarshal([]byte(out), &one); code != exitOK || err != nil || one[0].RMSEClipped != rows[1].Measured["rmse_clipped"].Values[0] {
+		t.Errorf("exit %d, %v: alone %v, in the table %+v", code, err, one, rows[1])
+	}
+	for want, args := range map[string][]string{
+		"--seeds and --together are":     {"--seeds", "2"},
+		"--seeds: must be from 1 to 100": {"--seeds", "0", "--train", "forest"},
+		`model.kind: must be one of`:     {"--train", "forest,oracle"},
+	} {
+		code, _, errs := call(t, append([]string{"evaluate", "--data", fleet}, args...)...)
+		if code != exitUsage || !strings.Contains(errs, want) {
+			t.Errorf("%v: exit %d, %q does not say %q", args, code, errs, want)
+		}
+	}
 }

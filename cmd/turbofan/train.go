@@ -197,6 +197,9 @@ func printTrained(w io.Writer, asJSON bool, m *model.Model, v turbofan.ModelVers
 	c := m.Metrics()
 	fmt.Fprintf(w, "cross-validated by unit (%d units): RMSE %.2f, MAE %.2f, R2 %.3f, RMSE where RUL <= 30 %.2f, 90%% interval covers %.1f%% at width %.1f, AUC %.4f\n",
 		c.Units, c.RMSEClipped, c.MAE, c.R2, c.RMSE30, 100*c.Coverage, c.Width, c.AUC)
+	for _, o := range c.Origins {
+		fmt.Fprintf(w, "  %s (%d units): RMSE %.2f, interval covers %.1f%% at width %.1f\n", o.Subset, o.Units, o.RMSEClipped, 100*o.Coverage, o.Width)
+	}
 	if out != "" {
 		fmt.Fprintf(w, "written to %s\n", out)
 	}
