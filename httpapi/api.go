@@ -58,11 +58,21 @@ type operation struct {
 	errors  []int // status codes beside those that every operation may answer
 	task    bool  // a BentoML task
 	infra   bool  // health, metrics and documents: never limited, logged or given an id
+	dialect dialect
 	// uncounted is for the metrics themselves.
 	uncounted bool
 	handle    func(c *call) error
 	done      func(c *call, took time.Duration) // called after the answer, for counting
 }
+
+// dialect is how an operation writes its errors: in the platform's way, or in that of a protocol that others made.
+type dialect uint8
+
+const (
+	ownDialect       dialect = iota // {"error": ..., "code": ..., "field": ...}
+	inferenceDialect                // Open Inference Protocol: {"error": ...}
+	mlflowDialect                   // {"error_code": ..., "message": ...}
+)
 
 // route is one path with its operations by method.
 type route struct {
@@ -80,7 +90,7 @@ type call struct {
 	r        *http.Request
 	w        http.ResponseWriter
 	op       *operation
-	param    string // the value of the path's parameter
+	params   [2]string // the values of the path's parameters
 	id       string
 	body     []byte // the request's, whole and decompressed
 	reserved int64  // what of it was taken from the budget of all bodies
@@ -159,48 +169,50 @@ func (a *api) add(op *operation) {
 	}
 }
 
-// match finds the route of a request and the value of its path parameter.
-func (a *api) match(u *url.URL) (*route, string) {
+// match finds the route of a request and the values of its path parameters.
+func (a *api) match(u *url.URL) (rt *route, params [2]string) {
 	if rt := a.exact[u.Path]; rt != nil {
-		return rt, ""
+		return rt, params
 	}
 	if len(a.params) == 0 || u.Path == "" {
-		return a.other, ""
+		return a.other, params
 	}
 	// Escaped, so that a unit may have a slash in its name.
 	segments := strings.Split(strings.TrimPrefix(u.EscapedPath(), "/"), "/")
 	for _, rt := range a.params {
-		if value, ok := rt.match(segments); ok {
-			return rt, value
+		if params, ok := rt.match(segments); ok {
+			return rt, params
 		}
 	}
-	return a.other, ""
+	return a.other, params
 }
 
-func (rt *route) match(segments []string) (value string, ok bool) {
+func (rt *route) match(segments []string) (params [2]string, ok bool) {
 	if len(segments) != len(rt.segments) {
-		return "", false
+		return params, false
 	}
+	n := 0
 	for i, want := range rt.segments {
 		if want != "{}" {
 			if segments[i] != want {
-				return "", false
+				return params, false
 			}
 			continue
 		}
 		text, err := url.PathUnescape(segments[i])
 		if err != nil || text == "" {
-			return "", false
+			return params, false
 		}
-		value = text
+		params[n] = text
+		n++
 	}
-	return value, true
+	return params, true
 }
 
 // ServeHTTP answers one request.
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	rt, param := a.match(r.URL)
+	rt, params := a.match(r.URL)
 	op := rt.methods[r.Method]
 	if op != nil && op.uncounted {
 		a.bare(op, w, r)
@@ -209,7 +221,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt.metrics.inProgress.Inc()
 	defer rt.metrics.inProgress.Dec()
 	c := a.calls.Get().(*call)
-	c.r, c.w, c.op, c.param = r, w, op, param
+	c.r, c.w, c.op, c.params = r, w, op, params
 	c.body, c.out, c.status, c.mime, c.location, c.err = c.body[:0], c.out[:0], http.StatusOK, a.json, "", nil
 	if op == nil || !op.infra {
 		c.id = requestID(r)
@@ -361,7 +373,25 @@ func (c *call) fail(err error) {
 		code, field, message = turbofan.EInternal, "", "internal error"
 	}
 	c.mime, c.location = c.api.json, ""
-	c.out = appendError(c.out[:0], code, field, message)
+	switch c.dialect() {
+	case inferenceDialect:
+		c.out = appendInferenceError(c.out[:0], message)
+	case mlflowDialect:
+		c.out = appendMLflowError(c.out[:0], code, message)
+	default:
+		c.out = appendError(c.out[:0], code, field, message)
+	}
+}
+
+// dialect returns how errors of the request are written.
+func (c *call) dialect() dialect {
+	if c.op == nil && (c.r.URL.Path == "/v2" || strings.HasPrefix(c.r.URL.Path, "/v2/")) {
+		return inferenceDialect // a path below that is no route, or a method that it does not have
+	}
+	if c.op == nil {
+		return ownDialect
+	}
+	return c.op.dialect
 }
 
 // write sends the answer whole.

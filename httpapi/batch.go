@@ -39,6 +39,11 @@ func batchFormatOf(kind string) string {
 	return ""
 }
 
+// isParquet reports whether a media type is Parquet's: the registered one, or that which was used before.
+func isParquet(kind string) bool {
+	return kind == mimeParquet || kind == "application/parquet" || kind == "application/x-parquet"
+}
+
 // predictBatch answers many readings, in the format they came in or the one that Accept asks for.
 func (p *predictions) predictBatch(c *call) error {
 	req, err := c.options()
@@ -46,8 +51,11 @@ func (p *predictions) predictBatch(c *call) error {
 		return err
 	}
 	format := batchFormatOf(c.contentType())
+	if isParquet(c.contentType()) {
+		format = mimeParquet
+	}
 	if format == "" {
-		return c.unsupported(mimeJSON + ", " + mimeNDJSON + " or " + mimeCSV)
+		return c.unsupported(mimeJSON + ", " + mimeNDJSON + ", " + mimeCSV + " or " + mimeParquet)
 	}
 	answer, err := c.accepted(format)
 	if err != nil {
@@ -61,6 +69,8 @@ func (p *predictions) predictBatch(c *call) error {
 		err = p.decodeNDJSON(c, &req)
 	case mimeCSV:
 		lines, err = p.decodeCSV(c, &req)
+	case mimeParquet:
+		err = p.decodeParquet(c, &req)
 	}
 	if err != nil {
 		return err
@@ -77,6 +87,9 @@ func (p *predictions) predictBatch(c *call) error {
 			if i < len(lines) {
 				return path{"line", lines[i]}
 			}
+			if format == mimeParquet {
+				return rowAt(i)
+			}
 			return readingsForm.at(i)
 		})
 	}
@@ -86,6 +99,9 @@ func (p *predictions) predictBatch(c *call) error {
 
 // accepted returns the format that the caller wants its answer in.
 func (c *call) accepted(format string) (string, error) {
+	if format == mimeParquet {
+		format = mimeJSON // it is read, not written
+	}
 	accept := strings.Join(c.r.Header["Accept"], ",")
 	if accept == "" {
 		return format, nil

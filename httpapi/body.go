@@ -14,9 +14,10 @@ import (
 
 // The formats a body may have.
 const (
-	mimeJSON   = "application/json"
-	mimeNDJSON = "application/x-ndjson"
-	mimeCSV    = "text/csv"
+	mimeJSON    = "application/json"
+	mimeNDJSON  = "application/x-ndjson"
+	mimeCSV     = "text/csv"
+	mimeParquet = "application/vnd.apache.parquet" // of requests alone
 )
 
 // readBody reads the request's body whole, at most MaxBodyBytes of it before and after decompression.

@@ -89,6 +89,11 @@ func (a *api) schemaJSON() []byte {
 		})
 		paths = append(paths, member{op.path, node{{"mounted", false}}})
 	}
+	for _, op := range a.ops { // what stands beside BentoML's methods and follows other protocols
+		if paths.get(op.path) == nil && op.dialect != ownDialect {
+			paths = append(paths, member{op.path, node{{"mounted", true}}})
+		}
+	}
 	return node{
 		{"name", a.service}, {"type", "service"}, {"routes", routes}, {"description", a.about}, {"paths", paths},
 	}.append(nil)
@@ -109,27 +114,32 @@ func (a *api) docsJSON() []byte {
 	components := &node{}
 	s := &schemas{codec: a.codec, components: components, describe: descriptions()}
 	*components = append(*components, member{"Error", errorSchema()})
+	for _, op := range a.ops {
+		if name, schema := op.dialect.errorSchema(); components.get(name) == nil {
+			*components = append(*components, member{name, schema})
+		}
+	}
 	paths := node{}
-	infra := func(path, summary string) {
+	infra := func(path, summary string, how dialect) {
 		media := node{{"text/plain", node{{"schema", node{{"type", "string"}}}}}}
 		if strings.HasSuffix(path, ".json") {
 			media = node{{mimeJSON, node{{"schema", node{{"type", "object"}}}}}}
 		}
 		get := node{
 			{"tags", []string{"Infrastructure"}}, {"summary", summary}, {"operationId", a.service + "__" + strings.Trim(strings.ReplaceAll(path, ".", "_"), "/")},
-			{"responses", responses(node{{"description", "Successful Response"}, {"content", media}}, "200", infraErrors(path))},
+			{"responses", responses(node{{"description", "Successful Response"}, {"content", media}}, "200", infraErrors(path), how)},
 		}
 		paths = append(paths, member{path, node{{"get", get}}})
 	}
 	for _, op := range a.ops {
-		if op.infra {
-			infra(op.path, op.summary)
+		if op.infra && op.output == nil {
+			infra(op.path, op.summary, op.dialect)
 			continue
 		}
 		paths = paths.operation(op, a.operationDoc(op, s))
 	}
-	infra("/schema.json", "What BentoML's Python clients read to build their methods.")
-	infra("/docs.json", "This document.")
+	infra("/schema.json", "What BentoML's Python clients read to build their methods.", ownDialect)
+	infra("/docs.json", "This document.", ownDialect)
 	return node{
 		{"openapi", "3.0.2"},
 		{"info", node{{"title", a.service}, {"version", a.cfg.Version}, {"description", a.about}}},
@@ -144,7 +154,8 @@ func (a *api) docsJSON() []byte {
 }
 
 func infraErrors(path string) []int {
-	if path == "/readyz" {
+	switch path {
+	case "/readyz", "/v2/health/ready", "/ping", "/health":
 		return []int{http.StatusServiceUnavailable}
 	}
 	return nil
@@ -163,7 +174,11 @@ func (n node) operation(op *operation, doc node) node {
 }
 
 func (a *api) operationDoc(op *operation, s *schemas) node {
-	doc := node{{"tags", []string{"Service APIs"}}, {"summary", op.summary}}
+	tag := "Service APIs"
+	if op.infra {
+		tag = "Infrastructure"
+	}
+	doc := node{{"tags", []string{tag}}, {"summary", op.summary}}
 	if op.doc != "" {
 		doc = append(doc, member{"description", op.doc})
 	}
@@ -186,17 +201,33 @@ func (a *api) operationDoc(op *operation, s *schemas) node {
 	}
 	good := node{{"description", "Successful Response"}, {"content", op.output.content(s)}}
 	codes := append([]int{400, 403, 429, 500, 503, 504}, op.errors...)
+	if op.infra {
+		codes = infraErrors(op.path)
+	}
 	if op.input != nil {
 		codes = append(codes, 408, 413, 415)
 	}
-	return append(doc, member{"responses", responses(good, status, codes)})
+	return append(doc, member{"responses", responses(good, status, codes, op.dialect)})
+}
+
+// pathExample returns what a parameter of a path may be.
+func pathExample(name string) string {
+	switch name {
+	case "model_name":
+		return samplePrediction().ModelName
+	case "prediction_id":
+		return samplePrediction().ID
+	case "job_id":
+		return "j-1"
+	}
+	return "1" // a unit, a version
 }
 
 func (op *operation) parameters() []node {
 	var out []node
-	if from := strings.IndexByte(op.path, '{'); from >= 0 {
-		name := op.path[from+1 : strings.IndexByte(op.path, '}')]
-		out = append(out, node{{"name", name}, {"in", "path"}, {"required", true}, {"schema", node{{"type", "string"}, {"minLength", 1}}}})
+	for _, part := range strings.Split(op.path, "{")[1:] {
+		name, _, _ := strings.Cut(part, "}")
+		out = append(out, node{{"name", name}, {"in", "path"}, {"required", true}, {"example", pathExample(name)}, {"schema", node{{"type", "string"}, {"minLength", 1}}}})
 	}
 	for _, p := range op.query {
 		schema := node{{"type", p.kind}}
@@ -229,18 +260,44 @@ func (b *bodyDoc) content(s *schemas) node {
 	}
 	out := node{media(b.describe(s), mimeJSON)}
 	for _, kind := range b.types {
-		out = append(out, media(node{{"type", "string"}}, kind))
+		schema := node{{"type", "string"}}
+		if kind == mimeParquet || kind == mimeBinary {
+			schema = append(schema, member{"format", "binary"})
+		}
+		out = append(out, media(schema, kind))
 	}
 	return out
 }
 
-func responses(good node, status string, codes []int) node {
+func responses(good node, status string, codes []int, how dialect) node {
 	out := node{{status, good}}
-	content := node{{mimeJSON, node{{"schema", ref("Error")}}}}
+	name, _ := how.errorSchema()
+	content := node{{mimeJSON, node{{"schema", ref(name)}}}}
 	for _, code := range codes {
 		out = append(out, member{fmt.Sprint(code), node{{"description", http.StatusText(code)}, {"content", content}}})
 	}
 	return out
+}
+
+// errorSchema returns the name and the schema of the errors of a dialect.
+func (d dialect) errorSchema() (string, node) {
+	one := func(name string) node { return node{{"type", "string"}, {"description", name}} }
+	switch d {
+	case inferenceDialect:
+		return "InferenceError", node{
+			{"type", "object"}, {"title", "InferenceError"}, {"properties", node{{"error", one("What went wrong; it begins with the field at fault.")}}},
+			{"required", []string{"error"}},
+		}
+	case mlflowDialect:
+		return "InvocationError", node{
+			{"type", "object"}, {"title", "InvocationError"},
+			{"properties", node{
+				{"error_code", node{{"type", "string"}, {"enum", mlflowCodes()}}}, {"message", one("What went wrong; it begins with the field at fault.")},
+			}},
+			{"required", []string{"error_code", "message"}},
+		}
+	}
+	return "Error", errorSchema()
 }
 
 func errorSchema() node {

@@ -175,7 +175,8 @@ func tryExamples(t *testing.T, h http.Handler, method, path string, op, schemas 
 		return
 	}
 	for mime, media := range input["content"].(map[string]any) {
-		for name, e := range media.(map[string]any)["examples"].(map[string]any) {
+		examples, _ := media.(map[string]any)["examples"].(map[string]any) // Parquet has none
+		for name, e := range examples {
 			value := e.(map[string]any)["value"]
 			text, isText := value.(string)
 			if !isText {
@@ -187,7 +188,7 @@ func tryExamples(t *testing.T, h http.Handler, method, path string, op, schemas 
 			}
 			// Examples speak of one unit: a clean role for each.
 			fresh := roles(t)[strings.Split(op["operationId"].(string), "__")[0]]
-			r := httptest.NewRequest(method, path, strings.NewReader(text))
+			r := httptest.NewRequest(method, strings.NewReplacer("{model_name}", "rul", "{model_version}", "7").Replace(path), strings.NewReader(text))
 			r.Header.Set("Content-Type", mime)
 			w := httptest.NewRecorder()
 			fresh.ServeHTTP(w, r)
@@ -214,6 +215,9 @@ func tryExamples(t *testing.T, h http.Handler, method, path string, op, schemas 
 // conforms holds a JSON value to as much of OpenAPI's schemas as the documents use. An object may have no field that its
 // schema does not list.
 func conforms(v any, schema, schemas map[string]any) error {
+	if len(schema) == 0 {
+		return nil // anything
+	}
 	if ref, ok := schema["$ref"].(string); ok {
 		return conforms(v, schemas[strings.TrimPrefix(ref, "#/components/schemas/")].(map[string]any), schemas)
 	}

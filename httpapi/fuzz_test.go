@@ -20,7 +20,7 @@ func (c *capture) predict(_ context.Context, req turbofan.PredictRequest) ([]tur
 	c.readings = req.Readings
 	out := make([]turbofan.Prediction, len(req.Readings))
 	for i := range out {
-		out[i] = turbofan.Prediction{UnitID: req.Readings[i].UnitID, Cycle: req.Readings[i].Cycle, At: memoryStart}
+		out[i] = turbofan.Prediction{UnitID: req.Readings[i].UnitID, Cycle: req.Readings[i].Cycle, ModelName: "rul", ModelVersion: "7", At: memoryStart}
 	}
 	return out, nil
 }

@@ -32,8 +32,8 @@ func (p *predictions) operations(schema turbofan.Schema) []*operation {
 		output: anyOf(answer.examples, answer, listDoc("predictions", samplePrediction())), errors: []int{404, 409, 422}, handle: p.predict, done: p.count,
 	}, {
 		method: http.MethodPost, path: "/predict_batch", name: "predict_batch", summary: "How long will all these units last?",
-		doc: "Send thousands of readings as a JSON array, as {\"readings\": [...]}, as NDJSON (one reading a line) or as CSV with a header; any of them may be gzipped " +
-			"(Content-Encoding). The answer comes in the format of the request, or the one that Accept names. The batch is answered whole or not at all.",
+		doc: "Send thousands of readings as a JSON array, as {\"readings\": [...]}, as NDJSON (one reading a line), as CSV with a header or as Parquet; any of them may be " +
+			"gzipped (Content-Encoding). The answer comes in the format of the request (JSON for Parquet), or the one that Accept names. The batch is answered whole or not at all.",
 		query:  options,
 		input:  p.batchInput(schema, reading),
 		output: batchOutput(), errors: []int{404, 406, 409, 422}, handle: p.predictBatch, done: p.count,
@@ -173,7 +173,7 @@ func (p *predictions) batchInput(schema turbofan.Schema, reading raw) *bodyDoc {
 			{"readings", node{{"type", "array"}, {"title", "Readings"}, {"items", node{{"type", "object"}, {"additionalProperties", true}}}}},
 			{"explain", node{{"type", "boolean"}, {"title", "Explain"}, {"default", false}}},
 		}}, {"required", []string{"readings"}}},
-		types: []string{mimeNDJSON, mimeCSV},
+		types: []string{mimeNDJSON, mimeCSV, mimeParquet},
 		examples: []example{
 			{name: "readings", value: `{"readings":[` + reading + `]}`},
 			{name: "one line a reading", mime: mimeNDJSON, value: raw(appendString(nil, string(reading)+"\n"))},

@@ -29,7 +29,8 @@ type predictions struct {
 }
 
 // PredictionHandler offers svc over HTTP: POST /predict and /predict_batch, GET /units, /units/{unit_id},
-// /predictions/{prediction_id} and /model.
+// /predictions/{prediction_id} and /model; the Open Inference Protocol V2 below /v2; and POST /invocations, GET /ping,
+// /health and /version as MLflow's scoring server has them.
 func PredictionHandler(cfg Config, svc turbofan.PredictionService, o Options) (http.Handler, error) {
 	a, err := newAPI(cfg, "predict", "Answers how many cycles of useful life remain in each unit, from its readings.", o)
 	if err != nil {
@@ -39,8 +40,10 @@ func PredictionHandler(cfg Config, svc turbofan.PredictionService, o Options) (h
 	if err := p.register(a.o.Registry); err != nil {
 		return nil, err
 	}
-	for _, op := range p.operations(a.cfg.Schema) {
-		a.add(op)
+	for _, ops := range [][]*operation{p.operations(a.cfg.Schema), p.inferenceOperations(a.cfg.Schema), p.invocationOperations(a.cfg.Schema)} {
+		for _, op := range ops {
+			a.add(op)
+		}
 	}
 	if a.o.Releases != nil {
 		for _, op := range (&releases{svc: a.o.Releases}).operations() {
@@ -394,12 +397,12 @@ func (p *predictions) listUnits(c *call) error {
 }
 
 func (p *predictions) unit(c *call) error {
-	status, err := p.svc.Unit(c.ctx, c.param)
+	status, err := p.svc.Unit(c.ctx, c.params[0])
 	return c.reply(status, err)
 }
 
 func (p *predictions) prediction(c *call) error {
-	answer, err := p.svc.Prediction(c.ctx, c.param)
+	answer, err := p.svc.Prediction(c.ctx, c.params[0])
 	return c.reply(answer, err)
 }
 

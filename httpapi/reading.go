@@ -341,6 +341,8 @@ func channelValue(s *scanner, kind fieldKind) (float64, bool, error) {
 			return 0, false, err
 		}
 		return math.NaN(), kind == sensorField, nil
+	case c == 'N' && s.nan:
+		return math.NaN(), kind == sensorField, s.literal("NaN")
 	case c == '"' || c == 't' || c == 'f' || c == '{' || c == '[':
 		return 0, false, nil
 	}

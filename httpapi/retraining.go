@@ -229,7 +229,7 @@ func (h *retraining) jobs(c *call) error {
 }
 
 func (h *retraining) job(c *call) error {
-	job, err := h.svc.Job(c.ctx, c.param)
+	job, err := h.svc.Job(c.ctx, c.params[0])
 	return c.reply(job, err)
 }
 
@@ -237,7 +237,7 @@ func (h *retraining) cancel(c *call) error {
 	if err := c.noFields(); err != nil {
 		return err
 	}
-	job, err := h.svc.Cancel(c.ctx, c.param)
+	job, err := h.svc.Cancel(c.ctx, c.params[0])
 	return c.reply(job, err)
 }
 

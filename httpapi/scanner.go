@@ -19,9 +19,11 @@ type scanner struct {
 	data    []byte
 	pos     int
 	scratch []byte // holds the last string that had escapes
+	// nan takes NaN as null where a number may be missing: Python's json writes it so.
+	nan bool
 }
 
-func (s *scanner) reset(data []byte) { s.data, s.pos = data, 0 }
+func (s *scanner) reset(data []byte) { s.data, s.pos, s.nan = data, 0, false }
 
 // peek returns the first byte of the next token, or 0 at the end of the text.
 func (s *scanner) peek() byte {
@@ -314,6 +316,10 @@ func (s *scanner) skip(depth int) error {
 	case 'n':
 		_, err := s.null()
 		return err
+	case 'N':
+		if s.nan {
+			return s.literal("NaN")
+		}
 	case '{':
 		s.pos++
 		for first := true; ; first = false {

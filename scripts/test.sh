@@ -26,6 +26,7 @@ if command -v python3 >/dev/null 2>&1; then
 	venv mlflow2 'mlflow==2.22.5' 'sqlalchemy<2.1' 'setuptools<81' scikit-learn onnx onnxruntime
 	venv mlflow3 'mlflow==3.17.2' scikit-learn pillow onnx onnxruntime
 	venv bentoml 'bentoml==1.4.39'
+	venv oip 'tritonclient[http,grpc]==2.73.0'
 	TURBOFAN_PYTHON=$(pwd)/.venv/bentoml/bin/python
 	export TURBOFAN_PYTHON
 else
