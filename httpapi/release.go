@@ -18,7 +18,7 @@ func (h *releases) list(c *call) error {
 }
 
 func (h *releases) show(c *call) error {
-	detail, err := h.svc.Model(c.ctx, c.param)
+	detail, err := h.svc.Model(c.ctx, c.params[0])
 	return c.reply(detail, err)
 }
 
