@@ -101,6 +101,11 @@ func (s Schema) Validate() error {
 				}
 				seen[name] = field
 			}
+			for _, bound := range []*float64{c.Min, c.Max} {
+				if bound != nil && (math.IsNaN(*bound) || math.IsInf(*bound, 0)) {
+					return Invalid(field, "the bounds of channel %s must be finite numbers; leave out a bound that there is not", c.Name)
+				}
+			}
 			if c.Min != nil && c.Max != nil && *c.Min > *c.Max {
 				return Invalid(field, "min %g is above max %g", *c.Min, *c.Max)
 			}

@@ -67,13 +67,6 @@ func ReadSchema(data []byte, file string) (turbofan.Schema, error) {
 	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
 		return turbofan.Schema{}, turbofan.Invalid(file, "must hold one YAML document only")
 	}
-	for _, c := range slices.Concat(s.Settings, s.Sensors) {
-		for _, bound := range []*float64{c.Min, c.Max} {
-			if bound != nil && (math.IsNaN(*bound) || math.IsInf(*bound, 0)) {
-				return turbofan.Schema{}, turbofan.Invalid(file, "the bounds of channel %s must be finite numbers; leave out a bound that there is not", c.Name)
-			}
-		}
-	}
 	if err := s.Validate(); err != nil {
 		e, ok := errors.AsType[*turbofan.Error](err)
 		if !ok {
@@ -98,7 +91,36 @@ func yamlMessage(err error) string {
 	} {
 		s = strings.ReplaceAll(s, t[0], t[1])
 	}
+	for kind, fields := range map[string][]string{
+		" not found in a schema":  {"name", "settings", "sensors", "unit_column", "cycle_column"},
+		" not found in a channel": {"name", "aliases", "unit", "description", "min", "max", "tolerance"},
+	} {
+		before, after, found := strings.Cut(s, kind)
+		if !found {
+			continue
+		}
+		hint := "; it has " + strings.Join(fields, ", ")
+		if near := sameStart(before[strings.LastIndexByte(before, ' ')+1:], fields); near != "" {
+			hint = "; did you mean " + near + "?"
+		}
+		s = before + kind + hint + after
+	}
 	return s
+}
+
+// sameStart returns the name that begins most as text does, "" where none shares three letters.
+func sameStart(text string, names []string) string {
+	best, most := "", 2
+	for _, name := range names {
+		n := 0
+		for n < min(len(text), len(name)) && text[n]|0x20 == name[n] {
+			n++
+		}
+		if n > most {
+			best, most = name, n
+		}
+	}
+	return best
 }
 
 // keyColumns returns the names of the unit and cycle columns.

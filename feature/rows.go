@@ -25,8 +25,11 @@ func (r *Rows) Len() int { return len(r.Unit) }
 func (r *Rows) Row(i int) []float32 { return r.Data[i*r.Cols : (i+1)*r.Cols] }
 
 // Commission returns the conditions of training and, from the first cycles of units, those it did not know. Units are
-// taken side by side, as a fleet sends them, so that no single unit decides.
-func (s *Spec) Commission(units []turbofan.History) *condition.Commissioner {
+// taken side by side, as a fleet sends them, so that no single unit decides. A reading of another schema is EInvalid.
+func (s *Spec) Commission(units []turbofan.History) (*condition.Commissioner, error) {
+	if err := checkWidths(s.Schema, units); err != nil {
+		return nil, err
+	}
 	c := condition.NewCommissioner(s.Normalizer)
 	for i := range s.Normalizer.Config.HealthyCycles {
 		for u := range units {
@@ -36,7 +39,7 @@ func (s *Spec) Commission(units []turbofan.History) *condition.Commissioner {
 			}
 		}
 	}
-	return c
+	return c, nil
 }
 
 // Transform replays histories from their first reading and returns one row for each reading. Conditions that training
@@ -47,7 +50,10 @@ func (s *Spec) Transform(units []turbofan.History) (*Rows, error) {
 		n += len(units[i].Readings)
 	}
 	out := s.newRows(n)
-	comm := s.Commission(units)
+	comm, err := s.Commission(units)
+	if err != nil {
+		return nil, err
+	}
 	for u := range units {
 		if err := s.replay(out, comm, u, &units[u], 0, false); err != nil {
 			return nil, err
@@ -60,7 +66,10 @@ func (s *Spec) Transform(units []turbofan.History) (*Rows, error) {
 // sees of a machine that was old when it was connected. A start beyond the end, or below 1, leaves the history out.
 func (s *Spec) TransformLate(units []turbofan.History, start []int) (*Rows, error) {
 	out := s.newRows(0)
-	comm := s.Commission(units)
+	comm, err := s.Commission(units)
+	if err != nil {
+		return nil, err
+	}
 	for u := range units {
 		if start[u] < 1 || start[u] >= len(units[u].Readings) {
 			continue

@@ -287,18 +287,30 @@ func samplesOf(schema turbofan.Schema, units []turbofan.History) ([]condition.Sa
 	if n == 0 {
 		return nil, turbofan.Errorf(turbofan.EInvalid, "fit features: no readings")
 	}
+	if err := checkWidths(schema, units); err != nil {
+		return nil, err
+	}
 	samples := make([]condition.Sample, 0, n)
 	for u := range units {
 		for i := range units[u].Readings {
 			r := &units[u].Readings[i]
-			if len(r.Settings) != len(schema.Settings) || len(r.Sensors) != len(schema.Sensors) {
-				return nil, turbofan.Invalid("reading", "unit %s cycle %d has %d settings and %d sensors, the schema %s has %d and %d",
-					r.UnitID, r.Cycle, len(r.Settings), len(r.Sensors), schema.Name, len(schema.Settings), len(schema.Sensors))
-			}
 			samples = append(samples, condition.Sample{Unit: u, Age: r.Cycle, Settings: r.Settings, Sensors: r.Sensors})
 		}
 	}
 	return samples, nil
+}
+
+// checkWidths reports the first reading that has not as many values as the schema has channels.
+func checkWidths(schema turbofan.Schema, units []turbofan.History) error {
+	for u := range units {
+		for i := range units[u].Readings {
+			if r := &units[u].Readings[i]; len(r.Settings) != len(schema.Settings) || len(r.Sensors) != len(schema.Sensors) {
+				return turbofan.Invalid("reading", "unit %s cycle %d has %d settings and %d sensors, the schema %s has %d and %d",
+					r.UnitID, r.Cycle, len(r.Settings), len(r.Sensors), schema.Name, len(schema.Settings), len(schema.Sensors))
+			}
+		}
+	}
+	return nil
 }
 
 // missing marks a value that is not known.

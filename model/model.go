@@ -158,7 +158,10 @@ func (m *Model) Importances() []Importance {
 
 // PredictHistories answers every reading of every history, replayed from its first reading.
 func (m *Model) PredictHistories(units []turbofan.History) ([][]Answer, error) {
-	comm := m.spec.Commission(units)
+	comm, err := m.spec.Commission(units)
+	if err != nil {
+		return nil, err
+	}
 	out := make([][]Answer, len(units))
 	for u := range units {
 		a, err := m.predictHistory(&units[u], comm)
@@ -196,6 +199,9 @@ func (m *Model) Evaluate(subset string, units []turbofan.History) (Metrics, erro
 	var s []scored
 	for u := range units {
 		last := len(units[u].Readings) - 1
+		if last < 0 {
+			return Metrics{}, turbofan.Errorf(turbofan.EInvalid, "evaluate %s: unit %s has no readings", subset, units[u].UnitID)
+		}
 		rul, known := units[u].RUL(last)
 		if !known {
 			return Metrics{}, turbofan.Errorf(turbofan.EInvalid, "evaluate %s: the end of unit %s is not known", subset, units[u].UnitID)

@@ -520,3 +520,26 @@ func TestMetricsByOriginAddUp(t *testing.T) {
 		t.Error("one source is told apart from itself")
 	}
 }
+
+func TestPredictHistoriesRefusesAnotherSchema(t *testing.T) {
+	m := train(t, small(model.Forest), fleet(12, 1))
+	for name, edit := range map[string]func(*turbofan.Reading){
+		"few settings": func(r *turbofan.Reading) { r.Settings = nil },
+		"few sensors":  func(r *turbofan.Reading) { r.Sensors = r.Sensors[:1] },
+		"many sensors": func(r *turbofan.Reading) { r.Sensors = append(r.Sensors[:len(r.Sensors):len(r.Sensors)], 1) },
+	} {
+		units := fleet(2, 2)
+		edit(&units[1].Readings[30]) // beyond the readings that a condition is learnt from
+		_, err := m.PredictHistories(units)
+		if turbofan.ErrorCode(err) != turbofan.EInvalid || !strings.Contains(err.Error(), "cycle 31 has") {
+			t.Errorf("%s: %v", name, err)
+		}
+		edit(&units[0].Readings[0])
+		if _, err := m.Evaluate("x", units); turbofan.ErrorCode(err) != turbofan.EInvalid || !strings.Contains(err.Error(), "cycle 1 has") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := m.Evaluate("x", []turbofan.History{{UnitID: "7", FailedAtCycle: 9}}); err == nil || !strings.Contains(err.Error(), "unit 7 has no readings") {
+		t.Errorf("a unit without readings: %v", err)
+	}
+}

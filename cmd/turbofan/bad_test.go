@@ -204,7 +204,7 @@ func TestBadCommands(t *testing.T) {
 		{"serve --data-dir=", 2, "data_dir: is missing", ""},
 		{"serve --data-dir pumps.csv --role feedback --port feedback=0", 1, "the data directory pumps.csv cannot be made: not a directory; choose another with --data-dir", ""},
 		{"serve --schema nowhere.yaml", 2, "schema: cannot open nowhere.yaml: no such file or directory", ""},
-		{"serve --schema badschema.yaml", 2, "badschema.yaml: line 2: field sensor not found in a schema", ""},
+		{"serve --schema badschema.yaml", 2, "badschema.yaml: line 2: field sensor not found in a schema; did you mean sensors?", ""},
 		{"serve --schema pumps.yaml --data fleet", 2, "dataset.dir: holds C-MAPSS files, which have a schema of their own; give dataset.csv beside schema", ""},
 		{"serve --csv pumps.csv", 2, "schema: is missing: dataset.csv needs the file that names its columns", ""},
 		{"train --data fleet --folds many", 2, `--folds must be a whole number, not "many"`, "turbofan train --help"},
