@@ -81,7 +81,7 @@ func New(cfg Config, s Services, reg *prometheus.Registry, log *slog.Logger) (ht
 		"GET /drift":      {"drift", c.drift},
 		"GET /jobs":       {"jobs", c.jobs},
 	} {
-		mux.Handle(path, promhttp.InstrumentHandlerCounter(requests.MustCurryWith(prometheus.Labels{"page": p.name}), c.page(p.name, p.make)))
+		mux.Handle(path, promhttp.InstrumentHandlerCounter(requests.MustCurryWith(prometheus.Labels{"page": p.name}), c.answer(c.site(p.name), p.make)))
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	for _, path := range []string{"GET /livez", "GET /readyz", "GET /healthz"} {
@@ -90,8 +90,8 @@ func New(cfg Config, s Services, reg *prometheus.Registry, log *slog.Logger) (ht
 	return mux, nil
 }
 
-// page answers with what build makes, or with a page that says why there is none.
-func (c *console) page(name string, build func(context.Context, *http.Request) (report.Page, error)) http.Handler {
+// answer answers with the page that build makes, or with one that says why there is none.
+func (c *console) answer(site []report.Link, build func(context.Context, *http.Request) (report.Page, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), c.cfg.Timeout)
 		defer cancel()
@@ -100,11 +100,11 @@ func (c *console) page(name string, build func(context.Context, *http.Request) (
 		if err != nil {
 			p, code = c.failure(err)
 		}
-		p.Site, p.Refresh = c.site(name), int(c.cfg.Refresh.Seconds())
+		p.Site, p.Refresh = site, int(c.cfg.Refresh.Seconds())
 		p.Footer = "As of " + c.now().UTC().Format("2006-01-02 15:04:05 UTC") + ". This page loads itself again; it changes nothing."
 		var body bytes.Buffer
 		if err := p.Write(&body); err != nil {
-			c.log.Error("draw page", "page", name, "error", err)
+			c.log.Error("draw page", "page", r.URL.Path, "error", err)
 			http.Error(w, "the page could not be drawn; the log says why", http.StatusInternalServerError)
 			return
 		}
@@ -116,7 +116,7 @@ func (c *console) page(name string, build func(context.Context, *http.Request) (
 		h.Set("Cache-Control", "no-store")
 		w.WriteHeader(code)
 		if _, err := w.Write(body.Bytes()); err != nil {
-			c.log.Debug("answer page", "page", name, "error", err)
+			c.log.Debug("answer page", "page", r.URL.Path, "error", err)
 		}
 	})
 }

@@ -21,6 +21,8 @@ type HandlerConfig struct {
 	AllowedHosts []string
 	// MaxBody bounds the JSON bodies in bytes, 32 MiB by default. Artifacts have no bound.
 	MaxBody int64
+	// Pages answers / and what is below /ui/, for people; nil leaves both out.
+	Pages http.Handler
 }
 
 const defaultMaxBody = 32 << 20
@@ -152,6 +154,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if h.serveFiles(w, r, path) {
+		return
+	}
+	if h.cfg.Pages != nil && (path == "/" || strings.HasPrefix(path, "/ui/")) {
+		h.cfg.Pages.ServeHTTP(w, r)
 		return
 	}
 	if path == "/graphql" && r.Method == http.MethodPost {

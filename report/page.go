@@ -70,6 +70,8 @@ type Table struct {
 	Rows   [][]string
 	// Href says where the first cell of each row leads; nil, or "" for one row, leads nowhere.
 	Href []string
+	// ID anchors each row, so that an address with a # can name it; nil or "" anchors nothing.
+	ID   []string
 	Note string
 }
 
@@ -186,6 +188,9 @@ func (t Table) view() (tableView, error) {
 	v := tableView{Table: t, Numeric: make([]bool, len(t.Header))}
 	if t.Href != nil && len(t.Href) != len(t.Rows) {
 		return v, turbofan.Invalid(fmt.Sprintf("table %q", t.Title), "has %d links for %d rows; they must be as many", len(t.Href), len(t.Rows))
+	}
+	if t.ID != nil && len(t.ID) != len(t.Rows) {
+		return v, turbofan.Invalid(fmt.Sprintf("table %q", t.Title), "has %d anchors for %d rows; they must be as many", len(t.ID), len(t.Rows))
 	}
 	for i := range v.Numeric {
 		v.Numeric[i] = len(t.Rows) > 0

@@ -33,7 +33,7 @@ const pageTemplate = `<!doctype html>
 {{range .Tables}}{{$numeric := .Numeric}}<div class="scroll"><table>
 {{with .Title}}<caption>{{.}}</caption>{{end}}
 <thead><tr>{{range $i, $h := .Header}}<th scope="col"{{if index $numeric $i}} class="n"{{end}}>{{$h}}</th>{{end}}</tr></thead>
-<tbody>{{$href := .Href}}{{range $r, $row := .Rows}}<tr>{{range $i, $c := $row}}<td{{if index $numeric $i}} class="n"{{end}}>{{if and (eq $i 0) $href (index $href $r)}}<a href="{{index $href $r}}">{{$c}}</a>{{else}}{{$c}}{{end}}</td>{{end}}</tr>
+<tbody>{{$href := .Href}}{{$id := .ID}}{{range $r, $row := .Rows}}<tr{{if $id}}{{with index $id $r}} id="{{.}}"{{end}}{{end}}>{{range $i, $c := $row}}<td{{if index $numeric $i}} class="n"{{end}}>{{if and (eq $i 0) $href (index $href $r)}}<a href="{{index $href $r}}">{{$c}}</a>{{else}}{{$c}}{{end}}</td>{{end}}</tr>
 {{end}}</tbody></table>{{with .Note}}<p class="note">{{.}}</p>{{end}}</div>
 {{end}}
 {{if .Figures}}<div class="figures">{{range .Figures}}<figure{{if .Wide}} class="wide"{{end}}>
@@ -89,6 +89,7 @@ caption{text-align:left;font-weight:600;padding-bottom:.3rem}
 th,td{padding:.32rem .8rem;border-bottom:1px solid var(--grid);text-align:left;vertical-align:top}
 th{border-bottom:2px solid var(--line);font-weight:600}
 th.n,td.n{text-align:right}
+tr:target{outline:2px solid var(--accent)}
 .figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:18px;margin:1rem 0}
 figure{margin:0;padding:.9rem 1rem;border:1px solid var(--line);border-radius:8px;background:var(--panel);min-width:0;break-inside:avoid}
 figure.wide{grid-column:1/-1}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"html"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -47,8 +49,8 @@ func TestConsole(t *testing.T) {
 		return body
 	}
 	oldHref := "/units/%3Cb%3Eold%20&amp;%20odd%3C%2Fb%3E%2F1"
-	body := page("/", http.StatusOK, "serving version", "Open first", "&lt;b&gt;old &amp; odd&lt;/b&gt;/1", `href="`+oldHref+`"`, `aria-current="page">Fleet`)
-	if first, second := strings.Index(body, oldHref), strings.Index(body, `href="/units/`+young.UnitID+`"`); second < 0 || first > second {
+	fleetPage := page("/", http.StatusOK, "serving version", "Open first", "&lt;b&gt;old &amp; odd&lt;/b&gt;/1", `href="`+oldHref+`"`, `aria-current="page">Fleet`)
+	if first, second := strings.Index(fleetPage, oldHref), strings.Index(fleetPage, `href="/units/`+young.UnitID+`"`); second < 0 || first > second {
 		t.Errorf("the unit at its end stands at %d, the young one at %d", first, second)
 	}
 	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, "Predicted remaining life", "90% interval", "<svg ")
@@ -57,6 +59,29 @@ func TestConsole(t *testing.T) {
 	page("/drift", http.StatusOK, "insufficient data", "Because ")
 	page("/jobs", http.StatusOK, "Retrainings")
 
+	run := regexp.MustCompile(`href="(/ui/runs/[0-9a-f]{32})"`)
+	body, registry := text(p, roleRegistry, "/"), []string{"Newest runs", `id="/experiments/`, `href="/ui/models/rul"`, "champion = version 1"}
+	for _, w := range registry {
+		if !strings.Contains(body, w) {
+			t.Errorf("the registry's page lacks %q", w)
+		}
+	}
+	m := run.FindStringSubmatch(body)
+	if m == nil {
+		t.Fatalf("no run is named on\n%s", body)
+	}
+	for path, want := range map[string]string{m[1]: "Parameters", "/ui/models/rul": `href="/ui/models/rul/1"`, "/ui/models/rul/1": m[1], "/ui/experiments/1": m[1]} {
+		if body := text(p, roleRegistry, path); !strings.Contains(body, want) {
+			t.Errorf("%s lacks %q", path, want)
+		}
+	}
+	file := regexp.MustCompile(`href="(/model-versions/get-artifact[^"]*MLmodel[^"]*)"`).FindStringSubmatch(text(p, roleRegistry, "/ui/models/rul/1"))
+	if file == nil || !strings.Contains(text(p, roleRegistry, html.UnescapeString(file[1])), "python_function") {
+		t.Errorf("the model's files are not to be had: %q", file)
+	}
+	if code, body := p.get(roleRegistry, "/ui/runs/none"); code != http.StatusNotFound || !strings.Contains(body, "There is no such page") {
+		t.Errorf("a run that is not there: %d\n%s", code, body)
+	}
 	failed := old.Readings[len(old.Readings)-1].Cycle
 	if code, body := p.post(roleFeedback, "/feedback", fmt.Sprintf(`{"unit_id":%q,"failed_at_cycle":%d}`, old.UnitID, failed)); code != http.StatusOK {
 		t.Fatalf("feedback: %d %s", code, body)
@@ -81,4 +106,13 @@ func TestConsoleAlone(t *testing.T) {
 	if code, body := p.get(roleConsole, "/models"); code != http.StatusOK || !strings.Contains(body, "No version of") || !strings.Contains(body, "Live error: ") {
 		t.Errorf("/models: %d\n%s", code, body)
 	}
+}
+
+func text(p *process, role, path string) string {
+	p.t.Helper()
+	code, body := p.get(role, path)
+	if code != http.StatusOK {
+		p.t.Errorf("%s %s: %d\n%s", role, path, code, body)
+	}
+	return body
 }

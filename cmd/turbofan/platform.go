@@ -212,7 +212,12 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 		if err != nil {
 			return err
 		}
-		p.handlers[roleRegistry] = registryHandler(mlflow.NewHandler(own, mlflow.HandlerConfig{Logger: p.log.With("role", roleRegistry)}), common)
+		log := p.log.With("role", roleRegistry)
+		pages, err := console.NewRegistry(console.DefaultConfig(), own, log)
+		if err != nil {
+			return err
+		}
+		p.handlers[roleRegistry] = registryHandler(mlflow.NewHandler(own, mlflow.HandlerConfig{Logger: log, Pages: pages}), common)
 		if uri == "" {
 			p.registry, p.tracking = own, own
 			return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"turbofan/console"
 	"turbofan/mlflow"
 	"turbofan/registry"
 	"turbofan/sqlstore"
@@ -107,8 +108,12 @@ func runRegistry(ctx context.Context, o registryOptions, sources *regexp.Regexp,
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	pages, err := console.NewRegistry(console.DefaultConfig(), reg, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	server := &http.Server{
-		Handler:           mlflow.NewHandler(reg, mlflow.HandlerConfig{Logger: log, AllowedHosts: o.allowedHosts}),
+		Handler:           mlflow.NewHandler(reg, mlflow.HandlerConfig{Logger: log, AllowedHosts: o.allowedHosts, Pages: pages}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
