@@ -57,6 +57,7 @@ func fleet(t *testing.T) (dir string, healthy, other []turbofan.History) {
 // role is one process of the platform.
 type role struct {
 	url  string
+	pid  int
 	stop func() error // SIGTERM, and wait
 	kill func() error // SIGKILL, and wait
 }
@@ -76,7 +77,7 @@ func startRole(ctx context.Context, t *testing.T, binary, name string, env []str
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	r := role{}
+	r := role{pid: cmd.Process.Pid}
 	lines := bufio.NewScanner(out)
 	for r.url == "" && lines.Scan() {
 		if f := strings.Fields(lines.Text()); len(f) == 2 && f[0] == name {
@@ -125,21 +126,28 @@ type stack map[string]role
 
 func startStack(ctx context.Context, t *testing.T, data string) stack {
 	t.Helper()
-	return startRoles(ctx, t, data, "", "registry", "retrain", "drift", "predict", "feedback")
+	return startRoles(ctx, t, setup{data: data}, "registry", "retrain", "drift", "predict", "feedback")
 }
 
-// startRoles starts the roles in order; one that is named again is a replica, told by a number behind its name. They
-// share a data directory, or, as on several machines, the PostgreSQL database at dsn and no directory.
-func startRoles(ctx context.Context, t *testing.T, data, dsn string, roles ...string) stack {
+// setup is what roles are started with.
+type setup struct {
+	data string   // to train on
+	dsn  string   // PostgreSQL that they share, as on several machines; empty is a data directory
+	env  []string // over what all tests set
+}
+
+// startRoles starts the roles in order; one that is named again is a replica, told by a number behind its name.
+func startRoles(ctx context.Context, t *testing.T, o setup, roles ...string) stack {
 	t.Helper()
 	binary, dir, s := buildCommand(t), t.TempDir(), stack{}
 	env := []string{"GOMAXPROCS=2", "TURBOFAN_LOG_LEVEL=warn", "TURBOFAN_MODEL_KIND=forest", "TURBOFAN_MODEL_FOLDS=2", "TURBOFAN_MODEL_MAX_ROWS=4000",
 		"TURBOFAN_REFRESH_EVERY=200ms", "TURBOFAN_DRIFT_EVERY=0s", "TURBOFAN_DRIFT_RETRAIN=false"}
+	env = append(env, o.env...)
 	for _, name := range roles {
-		if dsn != "" {
-			dir, env = t.TempDir(), append(env, "TURBOFAN_STORE_DSN="+dsn)
+		if o.dsn != "" {
+			dir, env = t.TempDir(), append(env, "TURBOFAN_STORE_DSN="+o.dsn)
 		}
-		r := startRole(ctx, t, binary, name, env, "--data-dir", dir, "--data", data)
+		r := startRole(ctx, t, binary, name, env, "--data-dir", dir, "--data", o.data)
 		if _, again := s[name]; again {
 			s[name+"2"] = r
 			continue

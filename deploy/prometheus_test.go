@@ -26,6 +26,13 @@ type prometheusConfig struct {
 	Global        map[string]string `yaml:"global"`
 	RuleFiles     []string          `yaml:"rule_files"`
 	ScrapeConfigs []scrapeConfig    `yaml:"scrape_configs"`
+	Alerting      alertingConfig    `yaml:"alerting,omitempty"`
+}
+
+type alertingConfig struct {
+	Alertmanagers []struct {
+		StaticConfigs []staticConfig `yaml:"static_configs"`
+	} `yaml:"alertmanagers"`
 }
 
 type scrapeConfig struct {
@@ -130,6 +137,12 @@ func TestScrapeConfigs(t *testing.T) {
 			}
 			got[s.JobName] = port
 		}
+		if file == "prometheus/prometheus.yml" {
+			if host, port, _ := net.SplitHostPort(c.Alerting.Alertmanagers[0].StaticConfigs[0].Targets[0]); host != "alertmanager" || got["alertmanager"] != port {
+				t.Errorf("%s: alerts go to %s:%s", file, host, port)
+			}
+			delete(got, "alertmanager")
+		}
 		if !maps.Equal(got, ports) {
 			t.Errorf("%s: scrapes %v, want %v", file, got, ports)
 		}
@@ -142,16 +155,21 @@ type prom struct {
 	t   *testing.T
 }
 
-// startPrometheus runs the rules of this directory over the roles of s, with a scrape each half second.
-func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack) prom {
+// startPrometheus runs rules over the roles of s, with a scrape each half second. Alerts go to the Alertmanager at an
+// address, or nowhere.
+func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack, rules, alertmanager string) prom {
 	t.Helper()
 	var c prometheusConfig
 	strictYAML(t, "prometheus/prometheus.yml", &c)
-	rules, err := filepath.Abs("prometheus/rules/*.yml")
+	rules, err := filepath.Abs(rules)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.RuleFiles = []string{rules}
+	c.RuleFiles = []string{filepath.Join(rules, "*.yml")}
+	c.Alerting.Alertmanagers[0].StaticConfigs[0].Targets = []string{alertmanager}
+	if alertmanager == "" {
+		c.Alerting = alertingConfig{}
+	}
 	c.Global = map[string]string{"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "500ms"}
 	c.ScrapeConfigs = slices.DeleteFunc(c.ScrapeConfigs, func(sc scrapeConfig) bool { return jobs[sc.JobName] == "" })
 	for i := range c.ScrapeConfigs {
@@ -165,20 +183,20 @@ func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack) 
 	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil { // Prometheus cannot be told to take any free port
-		t.Fatal(err)
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"),
+	addr := freeAddresses(t, 1)[0] // Prometheus cannot be told to take any free port
+	startDaemon(ctx, t, binary, "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"),
 		"--storage.tsdb.retention.time", "15d", "--web.listen-address", addr)
+	return prom{url: "http://" + addr, t: t}
+}
+
+// startDaemon runs a program until the test's end, which SIGTERM is.
+func startDaemon(ctx context.Context, t *testing.T, binary string, args ...string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -187,13 +205,12 @@ func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack) 
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
-		if err := cmd.Wait(); err != nil {
-			text, _ := os.ReadFile(log.Name())
-			t.Errorf("Prometheus ended: %v\n%s", err, text)
+		if err := cmd.Wait(); err != nil && cmd.ProcessState.String() != "signal: terminated" {
+			text, readErr := os.ReadFile(log.Name())
+			t.Errorf("%s ended: %v %v\n%s", filepath.Base(binary), err, readErr, text)
 		}
 		log.Close()
 	})
-	return prom{url: "http://" + addr, t: t}
 }
 
 type sample struct {
@@ -294,7 +311,7 @@ func TestEveryExpressionAnswers(t *testing.T) {
 	t.Cleanup(cancel)
 	data, healthy, other := fleet(t)
 	s := startStack(ctx, t, data)
-	p := startPrometheus(ctx, t, binary, s)
+	p := startPrometheus(ctx, t, binary, s, "prometheus/rules", "")
 	s.awaitJob(ctx, t)
 	p.awaitSamples(ctx, "up == 1", len(jobs))
 	p.awaitSamples(ctx, "turbofan_model_info", 1)

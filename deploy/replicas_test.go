@@ -31,7 +31,7 @@ func TestReplicasShareUnits(t *testing.T) {
 func testReplicas(t *testing.T, data, dsn string, units ...turbofan.History) stack {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	s := startRoles(ctx, t, data, dsn, "registry", "retrain", "predict", "predict", "feedback")
+	s := startRoles(ctx, t, setup{data: data, dsn: dsn}, "registry", "retrain", "predict", "predict", "feedback")
 	s.awaitJob(ctx, t)
 	replicas := []turbofan.PredictionService{httpapi.NewPredictionClient(s["predict"].url, nil), httpapi.NewPredictionClient(s["predict2"].url, nil)}
 	for _, r := range replicas {

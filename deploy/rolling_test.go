@@ -9,12 +9,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -59,25 +57,7 @@ func startProxy(ctx context.Context, t *testing.T, replicas []string) string {
 	if err := os.WriteFile(file, []byte(strings.NewReplacer(replace...).Replace(string(b))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.Create(file + ".log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, "-db", "-f", file)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-			t.Error(err)
-		}
-		if err := cmd.Wait(); err != nil && cmd.ProcessState.String() != "signal: terminated" {
-			text, _ := os.ReadFile(log.Name())
-			t.Errorf("haproxy ended: %v\n%s", err, text)
-		}
-		log.Close()
-	})
+	startDaemon(ctx, t, binary, "-db", "-f", file)
 	return "http://" + front
 }
 
@@ -155,7 +135,7 @@ func TestRollingUpdateAndKill(t *testing.T) {
 	t.Cleanup(cancel)
 	data, healthy, _ := fleet(t)
 	dsn := postgrestest.Start(t).DSN("public")
-	s := startRoles(ctx, t, data, dsn, "registry", "retrain")
+	s := startRoles(ctx, t, setup{data: data, dsn: dsn}, "registry", "retrain")
 	s.awaitJob(ctx, t)
 	binary, slots := buildCommand(t), freeAddresses(t, 4)
 	env := []string{"GOMAXPROCS=2", "TURBOFAN_LOG_LEVEL=warn", "TURBOFAN_REFRESH_EVERY=200ms", "TURBOFAN_DRAIN_DELAY=1s", "TURBOFAN_STORE_DSN=" + dsn,

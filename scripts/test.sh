@@ -5,11 +5,13 @@ set -u
 cd "$(dirname "$0")/.."
 missing=""
 
-# PostgreSQL, Prometheus, a proxy and a Docker engine come as Debian packages where we are root on Debian.
+# PostgreSQL, Prometheus, Alertmanager, strace, a proxy and a Docker engine come as Debian packages where we are root on Debian.
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
 	want=""
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || want="$want postgresql"
 	command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 || want="$want prometheus"
+	command -v prometheus-alertmanager >/dev/null 2>&1 && command -v amtool >/dev/null 2>&1 || want="$want prometheus-alertmanager"
+	command -v strace >/dev/null 2>&1 || want="$want strace"
 	command -v haproxy >/dev/null 2>&1 || want="$want haproxy"
 	docker version >/dev/null 2>&1 || command -v dockerd >/dev/null 2>&1 || want="$want docker.io"
 	if [ -n "$want" ]; then

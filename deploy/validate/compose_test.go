@@ -31,14 +31,14 @@ func loadCompose(t *testing.T, env map[string]string, profiles ...string) *types
 
 func TestCompose(t *testing.T) {
 	p := loadCompose(t, nil)
-	want := []string{"drift-detector", "feedback-api", "grafana", "prediction-api", "prometheus", "registry", "retraining-service", "simulator"}
+	want := []string{"alertmanager", "drift-detector", "feedback-api", "grafana", "prediction-api", "prometheus", "registry", "retraining-service", "simulator"}
 	names := p.ServiceNames()
 	slices.Sort(names)
 	if !slices.Equal(names, want) {
 		t.Errorf("services are %v, want %v", names, want)
 	}
 	published := rolePorts()
-	published["prometheus"], published["grafana"] = 9090, 3002
+	published["prometheus"], published["grafana"], published["alertmanager"] = 9090, 3002, 9093
 	for name, s := range p.Services {
 		for _, port := range s.Ports {
 			if port.HostIP != "127.0.0.1" || port.Published != strconv.Itoa(int(published[name])) {
