@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // BoostingParams are the parameters of histogram gradient boosting, named as
@@ -133,6 +134,28 @@ type Validation struct {
 // early stopping is asked for. The result depends on the data, the parameters
 // and RandomState alone.
 func FitBoosting(x Matrix, y, sampleWeight []float64, p BoostingParams, valid *Validation, progress Progress) (*Ensemble, error) {
+	return fitBoosting(nil, x, y, sampleWeight, p, valid, progress)
+}
+
+// GrowBoosting is FitBoosting that keeps the trees of e and adds to them until
+// there are p.MaxIter, scikit-learn's warm_start. With the data and the
+// parameters of e's own fit it gives what one fit of p.MaxIter trees would;
+// with newer data, the new trees correct what e says of it. e does not change.
+func GrowBoosting(e *Ensemble, x Matrix, y, sampleWeight []float64, p BoostingParams, valid *Validation, progress Progress) (*Ensemble, error) {
+	if e == nil {
+		return nil, errors.New("there is no ensemble to grow")
+	}
+	if e.scale != 1 {
+		return nil, errors.New("the ensemble is a forest: it grows by GrowForest")
+	}
+	if err := e.checkGrowth("max_iter", x, p.MaxIter); err != nil {
+		return nil, err
+	}
+	return fitBoosting(e, x, y, sampleWeight, p, valid, progress)
+}
+
+// fitBoosting fits trees on top of those of from, which may be nil.
+func fitBoosting(from *Ensemble, x Matrix, y, sampleWeight []float64, p BoostingParams, valid *Validation, progress Progress) (*Ensemble, error) {
 	if err := checkMatrix("x", x); err != nil {
 		return nil, err
 	}
@@ -148,7 +171,7 @@ func FitBoosting(x Matrix, y, sampleWeight []float64, p BoostingParams, valid *V
 	pool := newPool(workers(p.NJobs))
 	defer pool.close()
 	b := newBooster(x, y, unitWeights(sampleWeight), p, pool)
-	return b.fit(valid, progress)
+	return b.fit(from, x, valid, progress)
 }
 
 func checkValidation(x Matrix, p BoostingParams, valid *Validation) error {
@@ -207,13 +230,16 @@ func (t *grown) leaf(row []float32) float32 {
 	return n.value
 }
 
-func (b *booster) fit(valid *Validation, progress Progress) (*Ensemble, error) {
+func (b *booster) fit(from *Ensemble, x Matrix, valid *Validation, progress Progress) (*Ensemble, error) {
+	trees := b.resume(from, x)
 	var stop *stopper
 	if b.p.EarlyStopping {
 		stop = newStopper(&b.p, valid, b.base)
+		for i, t := range trees {
+			stop.add(t, i+1)
+		}
 	}
-	var trees []*grown
-	for i := range b.p.MaxIter {
+	for i := len(trees); i < b.p.MaxIter; i++ {
 		t := b.iterate(i)
 		trees = append(trees, t)
 		if progress != nil {
@@ -235,9 +261,41 @@ func (b *booster) fit(valid *Validation, progress Progress) (*Ensemble, error) {
 			e.importances[f] += g
 		}
 	}
+	for _, g := range e.importances {
+		e.gained += g
+	}
 	normalise(e.importances)
 	return e, nil
 }
+
+// resume takes over the trees of from and what they say of every row, as if they
+// had just been grown.
+func (b *booster) resume(from *Ensemble, x Matrix) []*grown {
+	if from == nil {
+		return nil
+	}
+	b.base = from.base
+	trees := from.grownTrees()
+	if len(trees) > 0 {
+		trees[0].gain = slices.Clone(from.importances)
+		for f := range trees[0].gain {
+			trees[0].gain[f] *= from.gained
+		}
+	}
+	b.pool.run((b.n+predictRows-1)/predictRows, func(_, task int) {
+		for i := task * predictRows; i < min((task+1)*predictRows, b.n); i++ {
+			b.pred[i] = b.base
+			row := x.Row(i)
+			for _, t := range trees {
+				b.pred[i] += float64(t.leaf(row))
+			}
+		}
+	})
+	return trees
+}
+
+// predictRows is how many rows a worker predicts at a time.
+const predictRows = 1024
 
 func normalise(v []float64) {
 	sum := 0.0

@@ -38,7 +38,10 @@ type Ensemble struct {
 	roots       []uint32
 	trees       int
 	importances []float64
-	oob         []float64
+	// gained is what boosting's importances were divided by; 0 when unknown,
+	// after reading.
+	gained float64
+	oob    []float64
 	// What SHAP needs of every tree: each node's part of its parent's cover,
 	// the quadrature by its number of points, that number per tree, and the
 	// mean prediction.
@@ -78,6 +81,27 @@ func assemble(features int, base, scale float64, trees []*grown) *Ensemble {
 	}
 	e.pad()
 	return e
+}
+
+// grownTrees returns the trees as their grower left them, but for the gains.
+func (e *Ensemble) grownTrees() []*grown {
+	out := make([]*grown, e.trees)
+	for t := range out {
+		first, end := e.span(t)
+		out[t] = &grown{nodes: e.nodes[first:end], cover: e.cover[first:end]}
+	}
+	return out
+}
+
+// checkGrowth reports why e cannot grow to so many trees on x.
+func (e *Ensemble) checkGrowth(name string, x Matrix, trees int) error {
+	if e.features != x.Cols {
+		return fmt.Errorf("x must have the %d columns of the ensemble, got %d", e.features, x.Cols)
+	}
+	if trees <= e.trees {
+		return fmt.Errorf("%s must be above the %d trees that the ensemble has, got %d", name, e.trees, trees)
+	}
+	return nil
 }
 
 func leafNode(value float32) node {

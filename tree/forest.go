@@ -1,6 +1,7 @@
 package tree
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -61,6 +62,28 @@ func (p *ForestParams) Validate() error {
 // of constant columns gives the constant model. The result depends on the data,
 // the parameters and RandomState alone.
 func FitForest(x Matrix, y, sampleWeight []float64, p ForestParams, progress Progress) (*Ensemble, error) {
+	return fitForest(nil, x, y, sampleWeight, p, progress)
+}
+
+// GrowForest is FitForest that keeps the trees of e and adds to them until there
+// are p.NEstimators, scikit-learn's warm_start. With the data and the parameters
+// of e's own fit it gives what one fit of p.NEstimators trees would; with other
+// data OOBPrediction means nothing. e does not change.
+func GrowForest(e *Ensemble, x Matrix, y, sampleWeight []float64, p ForestParams, progress Progress) (*Ensemble, error) {
+	if e == nil {
+		return nil, errors.New("there is no ensemble to grow")
+	}
+	if e.trees > 0 && e.scale != 1/float64(e.trees) {
+		return nil, errors.New("the ensemble is no forest: it grows by GrowBoosting")
+	}
+	if err := e.checkGrowth("n_estimators", x, p.NEstimators); err != nil {
+		return nil, err
+	}
+	return fitForest(e, x, y, sampleWeight, p, progress)
+}
+
+// fitForest fits trees beside those of from, which may be nil.
+func fitForest(from *Ensemble, x Matrix, y, sampleWeight []float64, p ForestParams, progress Progress) (*Ensemble, error) {
 	if err := checkMatrix("x", x); err != nil {
 		return nil, err
 	}
@@ -71,12 +94,26 @@ func FitForest(x Matrix, y, sampleWeight []float64, p ForestParams, progress Pro
 		return nil, err
 	}
 	f := newForest(x, y, unitWeights(sampleWeight), p)
+	if from != nil {
+		f.kept = from.grownTrees()
+	}
 	if err := f.growAll(progress); err != nil {
 		return nil, err
 	}
 	e := assemble(x.Cols, 0, 1/float64(p.NEstimators), f.trees)
 	e.importances = make([]float64, x.Cols)
-	for _, t := range f.trees {
+	if from != nil {
+		split := 0.0 // trees with a split, over which the mean was taken
+		for _, t := range f.kept {
+			if len(t.nodes) > 1 {
+				split++
+			}
+		}
+		for c, v := range from.importances {
+			e.importances[c] = v * split
+		}
+	}
+	for _, t := range f.trees[len(f.kept):] {
 		normalise(t.gain)
 		for c, g := range t.gain {
 			e.importances[c] += g
@@ -106,8 +143,10 @@ type forest struct {
 	wideGrad, wideWeight []int64
 	wideUnit             float64
 	oobScale             float64
-	trees                []*grown
-	oob                  []*oobSums
+	// kept are the trees that were there before.
+	kept  []*grown
+	trees []*grown
+	oob   []*oobSums
 }
 
 type oobSums struct {

@@ -57,6 +57,12 @@ func newGrower(f *forest) *grower {
 func (g *grower) tree(t int) *grown {
 	g.rand = derive(uint64(g.f.p.RandomState), uint64(t)+1)
 	rows, draws := g.bootstrap()
+	if t < len(g.f.kept) {
+		if g.oob != nil {
+			g.addOutOfBag(g.f.kept[t])
+		}
+		return g.f.kept[t]
+	}
 	g.nodes = append(g.nodes[:0], leafNode(0))
 	g.cover = append(g.cover[:0], 0)
 	g.gain = make([]float64, g.f.x.Cols)
