@@ -47,6 +47,9 @@ type DriftReport struct {
 	PSIMean  float64        `json:"psi_mean"`
 	PSIMax   float64        `json:"psi_max"`
 	Channels []ChannelDrift `json:"channels"`
+	// Spread says how many units lie outside of how the reference's units differ from one another; nil where that is not
+	// known.
+	Spread *UnitSpread `json:"unit_spread,omitempty"`
 	// Prediction compares the predictions themselves, where the reference holds them.
 	Prediction *ChannelDrift `json:"prediction,omitempty"`
 	// NewConditions are operating conditions in the window that the model never saw in training: an event of its own.
@@ -60,6 +63,19 @@ type DriftReport struct {
 	// RetrainingJob is the job that this report started, if it did.
 	RetrainingJob string  `json:"retraining_job,omitempty"`
 	Seconds       float64 `json:"seconds"`
+}
+
+// UnitSpread compares each unit of the window with those of the reference at its age, over all sensors at once.
+type UnitSpread struct {
+	Units   int `json:"units"`   // judged
+	Outside int `json:"outside"` // further off than every unit of the reference was
+	// PValue is the probability that as many lie outside when nothing changed.
+	PValue float64 `json:"p_value"`
+	// Channels are the sensors that part the units outside from the others, the strongest first, and UnitIDs those
+	// units, the furthest first; a few of each.
+	Channels []string `json:"channels,omitempty"`
+	UnitIDs  []string `json:"unit_ids,omitempty"`
+	Drifted  bool     `json:"drifted"`
 }
 
 // NewCondition is an operating condition that the reference does not know.

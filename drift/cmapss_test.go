@@ -63,3 +63,22 @@ func TestPowerOnCMAPSS(t *testing.T) {
 		}
 	}
 }
+
+// TestDelayOnCMAPSS holds the detector to how soon it notices engines with another fault among sound ones: before the
+// rule on units it took 55 engines, and a detector that knew each of them at its first reading would take about ten.
+func TestDelayOnCMAPSS(t *testing.T) {
+	train, _ := cmapss(t, "FD001")
+	other, _ := cmapss(t, "FD003")
+	ref, err := reference.Learn(reference.DefaultConfig(), train.Schema, train.Units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := drift.Delay(t.Context(), drift.DefaultDelayConfig(), ref, train.Units, other.Units, 12, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", r)
+	if r.Units > 20 || r.New > 6 || r.Units < r.Bound || r.Missed > 0 || r.Early > 3 {
+		t.Errorf("the alarm comes after %v units, %v of them new; %d runs missed, %d early", r.Units, r.New, r.Missed, r.Early)
+	}
+}

@@ -42,6 +42,11 @@ type Config struct {
 	// threshold does not flap.
 	Hysteresis float64
 
+	// SpreadUnits is how many units must lie outside of how the reference's units differ from one another: one odd unit
+	// is no drift; 0 leaves the rule out. SpreadAlpha is the probability of as many by chance above which they are none.
+	SpreadUnits int
+	SpreadAlpha float64
+
 	// ProvisionalUnits is how many new units it takes to normalise by a condition that training never saw;
 	// CommissionUnits is how many fix it for good. Until then its mean and spread grow better with each unit.
 	ProvisionalUnits, CommissionUnits int
@@ -75,6 +80,7 @@ func DefaultConfig() Config {
 	return Config{
 		Alias: turbofan.ChampionAlias, Every: 10 * time.Minute, Poll: 500 * time.Millisecond,
 		Window: 1000, MinRows: 300, MinUnits: 20, Threshold: 0.2, Rank: 3, Hysteresis: 0.1,
+		SpreadUnits: 2, SpreadAlpha: 0.015,
 		ProvisionalUnits: 10, CommissionUnits: 50,
 		ErrorRatio: 1.5, ErrorUnits: 20, ScoredRows: 5_000,
 		Retrain: true, Cooldown: 6 * time.Hour, CooldownRows: 5000, SettleRows: 2000, RetryUnits: 5,
@@ -123,6 +129,10 @@ func (c Config) validateRule() error {
 		return turbofan.Invalid("drift.rank", "must be at least 1, not %d", c.Rank)
 	case !(c.Hysteresis >= 0 && c.Hysteresis < 1):
 		return turbofan.Invalid("drift.hysteresis", "must be at least 0 and below 1, not %v", c.Hysteresis)
+	case c.SpreadUnits < 0:
+		return turbofan.Invalid("drift.spread_units", "must be at least 0, not %d", c.SpreadUnits)
+	case c.SpreadUnits > 0 && !(c.SpreadAlpha > 0 && c.SpreadAlpha < 1):
+		return turbofan.Invalid("drift.spread_alpha", "must be above 0 and below 1, not %v", c.SpreadAlpha)
 	case c.ProvisionalUnits < 2:
 		return turbofan.Invalid("drift.provisional_units", "must be at least 2, not %d", c.ProvisionalUnits)
 	case c.CommissionUnits < c.ProvisionalUnits:

@@ -89,9 +89,15 @@ func (f *fleet) read(w world, n int) []turbofan.Reading {
 // pumpReference is the reference of sixty pumps run to failure under load 1.
 func pumpReference(t testing.TB) *reference.Reference {
 	t.Helper()
-	rng := rand.New(rand.NewPCG(7, 7))
+	return pumpReferenceOf(t, 7, 60)
+}
+
+// pumpReferenceOf is the reference of so many pumps of their own.
+func pumpReferenceOf(t testing.TB, seed uint64, pumps int) *reference.Reference {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(seed, 7))
 	var units []turbofan.History
-	for u := range 60 {
+	for u := range pumps {
 		h := turbofan.History{UnitID: fmt.Sprint(u), FailedAtCycle: pumpLife}
 		for cycle := 1; cycle <= pumpLife; cycle++ {
 			h.Readings = append(h.Readings, world{load: 1}.reading(rng, h.UnitID, cycle))

@@ -58,6 +58,7 @@ func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport
 	for i := range scores {
 		report.Channels = append(report.Channels, v.channel(&scores[i], channelOf(ref.Profile, scores[i].Name)))
 	}
+	report.Spread = unitSpread(ref, rows, cfg)
 	conclude(&report, cfg)
 	return report, nil
 }
@@ -66,6 +67,7 @@ func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport
 type rows struct {
 	values     [][]float64 // [channel of the profile][row]
 	age, unit  []int
+	regime     []int16        // of each row, in the atlas; those of training come first
 	units      map[string]int // number of each unit
 	foreign    int            // readings left out: their condition cannot be used yet
 	misfit     int            // readings left out: not as many values as the schema has
@@ -107,6 +109,7 @@ func gather(ref *reference.Reference, w Window, cfg Config) *rows {
 			out.units[r.UnitID] = number
 		}
 		out.age, out.unit = append(out.age, r.Cycle), append(out.unit, number)
+		out.regime = append(out.regime, int16(k))
 	}
 	out.conditions = append(known.describe(places.known.Regimes, true), others.describe(places.others.Regimes, false)...)
 	return out
@@ -214,6 +217,9 @@ func conclude(report *turbofan.DriftReport, cfg Config) {
 	switch {
 	case decisive.Drifted:
 		report.Verdict, report.Because = turbofan.Drifted, becauseDrifted(report, ranked, rank)
+	case report.Spread != nil && report.Spread.Drifted:
+		report.Verdict = turbofan.Drifted
+		report.Because = fmt.Sprintf("%s; psi alone gives no alarm: %s", becauseSpread(report.Spread), becauseStable(report, ranked, rank))
 	case errorTooLarge(report, cfg):
 		report.Verdict = turbofan.Drifted
 		report.Because = fmt.Sprintf("rmse=%.1f > %.3g x %.1f in validation over completed units; psi alone gives no alarm: %s",

@@ -127,6 +127,7 @@ func TestHysteresis(t *testing.T) {
 	ref := pumpReference(t)
 	w := drift.Window{Readings: stored(newFleet(60, 13).read(world{load: 1, shift: 0.5}, 1000))}
 	cfg := drift.DefaultConfig()
+	cfg.SpreadUnits = 0 // it sees this drift unit by unit, whatever the threshold
 	probe, err := drift.Judge(ref, w, cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -3,11 +3,13 @@
 package reference
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
 	"os"
+	"slices"
 
 	"turbofan"
 	"turbofan/condition"
@@ -34,6 +36,13 @@ type Reference struct {
 	// Run is, for each of Keep, the most cycles in a row at which a unit gave the very same value.
 	Run     []int         `json:"run"`
 	Profile *stat.Profile `json:"profile"`
+	// Spreads say, for each condition of the normalizer, how units differ from one another there; nil for a condition
+	// that too few units visited.
+	Spreads []*stat.Spread `json:"spreads,omitempty"`
+	// SpreadTail holds the largest distances, descending, at which a unit of the reference lay in an age band from the
+	// spread of the others, in the unit of stat.HeldOut and over all its conditions; SpreadWindows is of how many.
+	SpreadTail    []float64 `json:"spread_tail,omitempty"`
+	SpreadWindows int       `json:"spread_windows,omitempty"`
 	// Prediction is the distribution of cross-validated predictions over the same ages; nil where it was not kept.
 	Prediction *stat.Profile `json:"prediction,omitempty"`
 	// RMSE is the cross-validated error of the model that this reference belongs to, in cycles, clipped at Cap.
@@ -69,7 +78,7 @@ func Build(cfg Config, schema turbofan.Schema, n *condition.Normalizer, keep []i
 		values[i] = make([]float64, 0, rows)
 		names[i] = schema.Sensors[sensor].Name
 	}
-	age, unit := make([]int, 0, rows), make([]int, 0, rows)
+	age, unit, regime := make([]int, 0, rows), make([]int, 0, rows), make([]int, 0, rows)
 	z := make([]float64, len(r.Keep))
 	for u := range units {
 		for i := range units[u].Readings {
@@ -82,14 +91,74 @@ func Build(cfg Config, schema turbofan.Schema, n *condition.Normalizer, keep []i
 			for j, v := range z {
 				values[j] = append(values[j], v)
 			}
-			age, unit = append(age, x.Cycle), append(unit, u)
+			age, unit, regime = append(age, x.Cycle), append(unit, u), append(regime, k)
 		}
 	}
 	var err error
 	if r.Profile, err = stat.BuildProfile(names, values, age, unit, cfg.Bins, cfg.AgeEdges); err != nil {
 		return nil, fmt.Errorf("build reference: %w", err)
 	}
+	if err := r.spread(cfg, values, age, unit, regime); err != nil {
+		return nil, fmt.Errorf("build reference: %w", err)
+	}
 	return r, nil
+}
+
+// maxTail bounds SpreadTail.
+const maxTail = 200
+
+// spread sets what is known of how units differ. Each condition has its own spread: how much of a unit's own wear a
+// sensor shows depends on it.
+func (r *Reference) spread(cfg Config, values [][]float64, age, unit, regime []int) error {
+	r.Spreads = make([]*stat.Spread, len(r.Normalizer.Regimes))
+	type window struct{ unit, band int }
+	sum, rows := map[window]float64{}, map[window]float64{}
+	var order []window
+	for k := range r.Spreads {
+		part := make([][]float64, len(values))
+		var ages, units []int
+		for row, of := range regime {
+			if of != k {
+				continue
+			}
+			for j := range values {
+				part[j] = append(part[j], values[j][row])
+			}
+			ages, units = append(ages, age[row]), append(units, unit[row])
+		}
+		if len(ages) == 0 {
+			continue
+		}
+		var held []stat.HeldOut
+		var err error
+		if r.Spreads[k], held, err = stat.BuildSpread(part, ages, units, cfg.AgeEdges); err != nil {
+			return err
+		}
+		for _, h := range held {
+			w := window{h.Unit, h.Band}
+			if rows[w] == 0 {
+				order = append(order, w)
+			}
+			sum[w] += h.Rows * h.Ratio
+			rows[w] += h.Rows
+		}
+	}
+	for _, w := range order {
+		r.SpreadTail = append(r.SpreadTail, sum[w]/rows[w])
+	}
+	r.SpreadWindows = len(r.SpreadTail)
+	slices.SortFunc(r.SpreadTail, func(a, b float64) int { return cmp.Compare(b, a) })
+	r.SpreadTail = r.SpreadTail[:min(len(r.SpreadTail), maxTail)]
+	return nil
+}
+
+// Further returns how many windows of the reference's own units lie as far out as ratio, or further; false where they
+// are more than are kept.
+func (r *Reference) Further(ratio float64) (n int, ok bool) {
+	for n < len(r.SpreadTail) && r.SpreadTail[n] >= ratio {
+		n++
+	}
+	return n, n < len(r.SpreadTail)
 }
 
 // Learn makes the reference of histories that no model learned from: it finds their conditions by itself and watches
@@ -208,6 +277,20 @@ func (r *Reference) Validate() error {
 	}
 	if len(r.Run) > 0 && len(r.Run) != len(r.Keep) {
 		return turbofan.Invalid("reference.run", "has %d values for %d sensors", len(r.Run), len(r.Keep))
+	}
+	if len(r.Spreads) > 0 && len(r.Spreads) != len(r.Normalizer.Regimes) {
+		return turbofan.Invalid("reference.spreads", "has %d entries for %d conditions", len(r.Spreads), len(r.Normalizer.Regimes))
+	}
+	if len(r.SpreadTail) > r.SpreadWindows {
+		return turbofan.Invalid("reference.spread_tail", "has %d values of %d windows", len(r.SpreadTail), r.SpreadWindows)
+	}
+	for k, s := range r.Spreads {
+		if s == nil {
+			continue
+		}
+		if err := s.Validate(len(r.Keep)); err != nil {
+			return turbofan.Invalid(fmt.Sprintf("reference.spreads[%d]", k), "%s", err.Error())
+		}
 	}
 	for i, s := range r.Step {
 		if !(s >= 0) || math.IsInf(s, 0) {

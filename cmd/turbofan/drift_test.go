@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"turbofan"
-	"turbofan/drift"
 )
 
 // twoFleets writes synthetic engines with one fault and with two, and returns their directory.
@@ -55,14 +54,16 @@ func TestDriftCommand(t *testing.T) {
 
 func TestDriftPowerCommand(t *testing.T) {
 	dir := twoFleets(t)
-	args := []string{"drift", "power", "--data", dir, "--subsets", "FD001,FD003", "--split", "train", "--windows", "500", "--n", "5", "--fleet", "30"}
+	args := []string{"drift", "power", "--data", dir, "--subsets", "FD001,FD003", "--split", "train", "--windows", "500", "--n", "5", "--fleet", "30", "--runs", "2"}
 	code, out, errs := call(t, args...)
-	if code != exitOK || !strings.Contains(out, "SYNTHETIC DATA") || !strings.Contains(out, "5 of 5") {
+	if code != exitOK || !strings.Contains(out, "SYNTHETIC DATA") || !strings.Contains(out, "5 of 5") || !strings.Contains(out, "FD001, FD003") {
 		t.Errorf("power: %d\n%s%s", code, out, errs)
 	}
 	code, out, errs = call(t, append(args, "--json")...)
-	var rows []drift.PowerRow
-	if err := json.Unmarshal([]byte(out), &rows); code != exitOK || err != nil || len(rows) != 2 || rows[0].Alarms != 0 || rows[1].Alarms != 5 {
+	var found powerReport
+	err := json.Unmarshal([]byte(out), &found)
+	rows := found.Windows
+	if code != exitOK || err != nil || len(rows) != 2 || rows[0].Alarms != 0 || rows[1].Alarms != 5 || len(found.Delays) != 1 || found.Delays[0].Missed > 0 {
 		t.Errorf("power --json: %d %v %+v\n%s", code, err, rows, errs)
 	}
 }

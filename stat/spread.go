@@ -1,0 +1,404 @@
+package stat
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+
+	"gonum.org/v1/gonum/mat"
+)
+
+const (
+	// minSpreadUnits is the least number of units from which an age band has a mean.
+	minSpreadUnits = 10
+	// minSpreadRows is the least number of rows that a unit must have in an age band
+	// to be counted there.
+	minSpreadRows = 2
+	// spreadFolds is into how many parts the units are split to learn how far a unit
+	// lies from others that it was not counted among.
+	spreadFolds = 10
+)
+
+// Spread says how the units of a reference differ from one another at the same age,
+// over all channels at once: how far their means lie apart, and in which directions
+// together. A new kind of wear shows in one unit as channels that no longer go
+// together, long before any one channel's distribution over the fleet has moved.
+//
+// It is the random-effects model of multivariate control charts (Hotelling 1947; Jackson
+// 1991, chapter 2): the mean of n rows of a unit in an age band is normal about the
+// band's mean with covariance Between + Within/n.
+type Spread struct {
+	// Channels are those that are nearly always present and vary, by position in the
+	// profile.
+	Channels []int `json:"channels"`
+	// AgeEdges are the inner edges of the age bands and Means the mean of the units in
+	// each; a band of fewer than ten units has none and judges nobody.
+	AgeEdges []int       `json:"age_edges"`
+	Means    [][]float64 `json:"means"`
+	// Between and Within are covariances, row by row, of unit means about those of their
+	// band and of rows about those of their unit.
+	Between [][]float64 `json:"between"`
+	Within  [][]float64 `json:"within"`
+	// Scales are, by age band, the ninth decile of the distances at which the reference's
+	// units lie from the spread of units that they were not counted among.
+	Scales []float64 `json:"scales"`
+	Units  int       `json:"units"`
+}
+
+// HeldOut is a unit of the reference in one age band, seen by the others: its distance
+// in multiples of the band's scale.
+type HeldOut struct {
+	Unit, Band int
+	Rows       float64
+	Ratio      float64
+}
+
+// unitWindow is one unit in one age band.
+type unitWindow struct {
+	unit, band int
+	n          float64
+	mean       []float64
+	scatter    *mat.SymDense // sum of squares of the rows about their mean
+}
+
+// BuildSpread learns the spread of units from rows values[channel][row], NaN where a
+// reading is missing, with the age and the unit of each row, and says how far each unit
+// lies from a spread that was learned without it. Both are nil without an error where
+// the units are too few: fewer than twenty, or than three for every channel.
+func BuildSpread(values [][]float64, age, unit []int, ageEdges []int) (*Spread, []HeldOut, error) {
+	if len(values) == 0 || len(age) != len(values[0]) || len(unit) != len(age) {
+		return nil, nil, fmt.Errorf("build spread: values, age and unit must have as many rows")
+	}
+	s := &Spread{AgeEdges: slices.Clone(ageEdges), Channels: complete(values)}
+	windows := s.windows(values, age, unit)
+	if !s.fit(windows, nil) {
+		return nil, nil, nil
+	}
+	held := s.holdOut(windows)
+	s.Scales = make([]float64, len(s.Means))
+	byBand := make([][]float64, len(s.Means))
+	for _, h := range held {
+		byBand[h.Band] = append(byBand[h.Band], h.Ratio)
+	}
+	for b, far := range byBand {
+		if len(far) < minSpreadUnits {
+			s.Means[b] = nil
+			continue
+		}
+		slices.Sort(far)
+		s.Scales[b] = sortedQuantile(far, 0.9)
+	}
+	held = slices.DeleteFunc(held, func(h HeldOut) bool { return !(s.Scales[h.Band] > 0) })
+	if len(held) == 0 {
+		return nil, nil, nil
+	}
+	for i := range held {
+		held[i].Ratio /= s.Scales[held[i].Band]
+	}
+	return s, held, nil
+}
+
+// holdOut measures each window, in turns, by a spread of the units of all others.
+func (s *Spread) holdOut(windows []unitWindow) []HeldOut {
+	units := map[int]int{}
+	for i := range windows {
+		if _, ok := units[windows[i].unit]; !ok {
+			units[windows[i].unit] = len(units)
+		}
+	}
+	s.Units = len(units)
+	var out []HeldOut
+	for fold := range spreadFolds {
+		rest := *s
+		if !rest.fit(windows, func(w *unitWindow) bool { return units[w.unit]%spreadFolds != fold }) {
+			continue
+		}
+		for i := range windows {
+			w := &windows[i]
+			if units[w.unit]%spreadFolds != fold || rest.Means[w.band] == nil {
+				continue
+			}
+			d := make([]float64, len(w.mean))
+			for j, m := range w.mean {
+				d[j] = m - rest.Means[w.band][j]
+			}
+			if far, _, ok := rest.Distance(d, w.n); ok {
+				out = append(out, HeldOut{w.unit, w.band, w.n, far})
+			}
+		}
+	}
+	return out
+}
+
+// complete returns the channels that have a value in nearly every row and vary.
+func complete(values [][]float64) []int {
+	var out []int
+	for c, v := range values {
+		n, varies, first := 0, false, math.NaN()
+		for _, x := range v {
+			if x != x {
+				continue
+			}
+			if n == 0 {
+				first = x
+			}
+			n++
+			varies = varies || x != first
+		}
+		if varies && 10*n >= 9*len(v) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// Band returns the age band of an age in cycles, as in a Profile of the same edges.
+func (s *Spread) Band(age int) int { return sort.SearchInts(s.AgeEdges, age+1) }
+
+func (s *Spread) windows(values [][]float64, age, unit []int) []unitWindow {
+	type key struct{ unit, band int }
+	number := map[key]int{}
+	var out []unitWindow
+	p := len(s.Channels)
+	row := make([]float64, p)
+	before := make([]float64, p)
+	for r := range age {
+		whole := true
+		for j, c := range s.Channels {
+			row[j] = values[c][r]
+			whole = whole && row[j] == row[j]
+		}
+		if !whole {
+			continue
+		}
+		k := key{unit[r], s.Band(age[r])}
+		i, ok := number[k]
+		if !ok {
+			i = len(out)
+			number[k] = i
+			out = append(out, unitWindow{unit: k.unit, band: k.band, mean: make([]float64, p), scatter: mat.NewSymDense(max(p, 1), nil)})
+		}
+		w := &out[i]
+		w.n++
+		for j, v := range row { // Welford's recurrence in several dimensions
+			before[j] = v - w.mean[j]
+			w.mean[j] += before[j] / w.n
+		}
+		for a := range row {
+			for b := a; b < p; b++ {
+				w.scatter.SetSym(a, b, w.scatter.At(a, b)+before[a]*(row[b]-w.mean[b]))
+			}
+		}
+	}
+	return slices.DeleteFunc(out, func(w unitWindow) bool { return w.n < minSpreadRows })
+}
+
+// fit sets the means and covariances from the windows that use takes; nil takes all.
+// False where they are too few.
+func (s *Spread) fit(windows []unitWindow, use func(*unitWindow) bool) bool {
+	p := len(s.Channels)
+	if p == 0 {
+		return false
+	}
+	s.Means = make([][]float64, len(s.AgeEdges)+1)
+	units, count := map[int]bool{}, make([]float64, len(s.Means))
+	var chosen []*unitWindow
+	for i := range windows {
+		if w := &windows[i]; use == nil || use(w) {
+			chosen = append(chosen, w)
+			units[w.unit] = true
+			count[w.band]++
+		}
+	}
+	if len(units) < max(2*minSpreadUnits, 3*p) {
+		return false
+	}
+	for b, n := range count {
+		if n >= minSpreadUnits {
+			s.Means[b] = make([]float64, p)
+		}
+	}
+	for _, w := range chosen {
+		for j, m := range w.mean {
+			if s.Means[w.band] != nil {
+				s.Means[w.band][j] += m / count[w.band]
+			}
+		}
+	}
+	return s.covariances(chosen)
+}
+
+// covariances are the moment estimates: what unit means scatter beyond what the rows
+// that they are of explain. A direction in which that is below 0 has no spread.
+func (s *Spread) covariances(windows []*unitWindow) bool {
+	p := len(s.Channels)
+	within, total := mat.NewSymDense(p, nil), mat.NewSymDense(p, nil)
+	freeWithin, freeTotal, inverse, n := 0.0, 0.0, 0.0, 0.0
+	d := make([]float64, p)
+	bands := map[int]bool{}
+	for _, w := range windows {
+		within.AddSym(within, w.scatter)
+		freeWithin += w.n - 1
+		if s.Means[w.band] == nil {
+			continue
+		}
+		bands[w.band] = true
+		for j, m := range w.mean {
+			d[j] = m - s.Means[w.band][j]
+		}
+		total.SymRankOne(total, 1, mat.NewVecDense(p, d))
+		inverse += 1 / w.n
+		n++
+	}
+	if freeTotal = n - float64(len(bands)); !(freeWithin > float64(p)) || !(freeTotal > float64(p)) {
+		return false
+	}
+	within.ScaleSym(1/freeWithin, within)
+	total.ScaleSym(1/freeTotal, total)
+	for j := range p { // a channel that is a sum of others would make it singular
+		within.SetSym(j, j, within.At(j, j)*(1+1e-6)+1e-12)
+	}
+	between, ok := beyond(total, within, inverse/n)
+	if !ok {
+		return false
+	}
+	s.Between, s.Within = rowsOf(between), rowsOf(within)
+	return true
+}
+
+// beyond is total - share·within without its negative part, in coordinates in which
+// within is the identity.
+func beyond(total, within *mat.SymDense, share float64) (*mat.SymDense, bool) {
+	p := total.SymmetricDim()
+	var chol mat.Cholesky
+	if !chol.Factorize(within) {
+		return nil, false
+	}
+	var l mat.TriDense
+	chol.LTo(&l)
+	var left, white mat.Dense
+	if left.Solve(&l, total) != nil || white.Solve(&l, left.T()) != nil {
+		return nil, false
+	}
+	sym := mat.NewSymDense(p, nil)
+	for a := range p {
+		for b := a; b < p; b++ {
+			sym.SetSym(a, b, (white.At(a, b)+white.At(b, a))/2)
+		}
+	}
+	var eig mat.EigenSym
+	if !eig.Factorize(sym, true) {
+		return nil, false
+	}
+	var vectors, back mat.Dense
+	eig.VectorsTo(&vectors)
+	back.Mul(&l, &vectors)
+	out := mat.NewSymDense(p, nil)
+	for k, v := range eig.Values(nil) {
+		if v > share {
+			out.SymRankOne(out, v-share, back.ColView(k))
+		}
+	}
+	return out, true
+}
+
+func rowsOf(m *mat.SymDense) [][]float64 {
+	p := m.SymmetricDim()
+	out := make([][]float64, p)
+	for a := range p {
+		out[a] = make([]float64, p)
+		for b := range p {
+			out[a][b] = m.At(a, b)
+		}
+	}
+	return out
+}
+
+// Distance is how far the mean of n rows of a unit lies from those of the reference's
+// units, squared and in their own spread (Mahalanobis 1936), without the one channel
+// that explains most of it: a broken sensor disagrees with all others, and is no new
+// kind of wear. deviation is that mean less the mean of the unit's age, by channel of
+// Channels, NaN where it is not known. part is what each channel adds that the others do
+// not explain. False where fewer than two channels are known.
+func (s *Spread) Distance(deviation []float64, n float64) (distance float64, part []float64, ok bool) {
+	var known []int
+	for j, d := range deviation {
+		if d == d {
+			known = append(known, j)
+		}
+	}
+	p := len(known)
+	if p < 2 || !(n > 0) {
+		return 0, nil, false
+	}
+	cov, d := mat.NewSymDense(p, nil), mat.NewVecDense(p, nil)
+	for a, i := range known {
+		d.SetVec(a, deviation[i])
+		for b := a; b < p; b++ {
+			j := known[b]
+			cov.SetSym(a, b, s.Between[i][j]+s.Within[i][j]/n)
+		}
+	}
+	var chol mat.Cholesky
+	var inverse mat.SymDense
+	if !chol.Factorize(cov) || chol.InverseTo(&inverse) != nil {
+		return 0, nil, false
+	}
+	var e mat.VecDense
+	e.MulVec(&inverse, d)
+	part = make([]float64, len(deviation))
+	largest := 0.0
+	for a, i := range known {
+		part[i] = e.AtVec(a) * e.AtVec(a) / inverse.At(a, a)
+		largest = max(largest, part[i])
+	}
+	return max(0, mat.Dot(d, &e)-largest), part, true
+}
+
+// Validate says whether the parts fit each other and a profile of so many channels.
+func (s *Spread) Validate(channels int) error {
+	p := len(s.Channels)
+	switch {
+	case p == 0 || len(s.Between) != p || len(s.Within) != p:
+		return fmt.Errorf("check spread: %d channels, %d and %d rows of covariances, must be equal and at least 1", p, len(s.Between), len(s.Within))
+	case len(s.Means) != len(s.AgeEdges)+1 || len(s.Scales) != len(s.Means):
+		return fmt.Errorf("check spread: %d means and %d scales for %d age bands", len(s.Means), len(s.Scales), len(s.AgeEdges)+1)
+	case slices.Min(s.Channels) < 0 || slices.Max(s.Channels) >= channels:
+		return fmt.Errorf("check spread: channels must be from 0 to %d", channels-1)
+	}
+	for b, m := range s.Means {
+		if m != nil && (len(m) != p || !(s.Scales[b] > 0)) {
+			return fmt.Errorf("check spread: age band %d has a mean of %d values for %d channels, and a scale of %v", b, len(m), p, s.Scales[b])
+		}
+	}
+	for i := range p {
+		if len(s.Between[i]) != p || len(s.Within[i]) != p {
+			return fmt.Errorf("check spread: a covariance is not square")
+		}
+	}
+	return nil
+}
+
+// PrecedenceP is the probability that, of n new and m reference values in a random
+// order, the k-th largest new one is exceeded by no more than above reference values:
+// that at least k of the k+above largest are new, a hypergeometric tail (the precedence
+// test of Nelson 1963). 1 where it cannot be told.
+func PrecedenceP(k, n, above, m int) float64 {
+	if k < 1 || k > n || above < 0 || above >= m {
+		return 1
+	}
+	choose := func(n, k int) float64 {
+		a, _ := math.Lgamma(float64(n + 1))
+		b, _ := math.Lgamma(float64(k + 1))
+		c, _ := math.Lgamma(float64(n - k + 1))
+		return a - b - c
+	}
+	top, p := k+above, 0.0
+	for x := k; x <= min(top, n); x++ {
+		if top-x <= m {
+			p += math.Exp(choose(n, x) + choose(m, top-x) - choose(n+m, top))
+		}
+	}
+	return min(1, p)
+}
