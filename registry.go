@@ -163,6 +163,25 @@ type ArtifactStore interface {
 	DeleteArtifact(ctx context.Context, uri string) error
 }
 
+// UploadPart names a part of an upload by its number, from 1, and the tag that it was given.
+type UploadPart struct {
+	Number int
+	Tag    string
+}
+
+// UploadStore takes one large file in parts, which may arrive at the same time and in any order. An upload that is
+// not known is ENotFound.
+type UploadStore interface {
+	// StartUpload begins a file at uri. The identifier it returns cannot be guessed: who knows it may add to the upload.
+	StartUpload(ctx context.Context, uri string) (string, error)
+	// PutPart writes part number whole or not at all and returns its tag.
+	PutPart(ctx context.Context, upload string, number int, r io.Reader) (string, error)
+	// CompleteUpload joins the parts, whose numbers must ascend, into the file, and ends the upload.
+	CompleteUpload(ctx context.Context, uri, upload string, parts []UploadPart) error
+	// AbortUpload forgets an upload; one that is not known is no error.
+	AbortUpload(ctx context.Context, uri, upload string) error
+}
+
 // RegistryStore is the database of the registry.
 type RegistryStore interface {
 	ExperimentStore
@@ -177,4 +196,5 @@ type RegistryStore interface {
 type ModelServer interface {
 	RegistryStore
 	ArtifactStore
+	UploadStore
 }

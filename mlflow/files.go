@@ -73,13 +73,13 @@ func (h *Handler) serveFiles(w http.ResponseWriter, r *http.Request, p string) b
 // proxy is mlflow-artifacts: files below the artifact root by path.
 func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, rest string) {
 	kind, rel, _ := strings.Cut(rest, "/")
-	if kind == "mpu" || kind == "mpd" || kind == "presigned" {
+	switch kind {
+	case "mpu":
+		h.multipart(w, r, rel)
+		return
+	case "mpd", "presigned":
 		// The client falls back to one plain request when it reads this.
-		what := "upload"
-		if kind != "mpu" {
-			what = "download"
-		}
-		writeErrorCode(w, http.StatusNotImplemented, "NOT_IMPLEMENTED", "Multipart "+what+" is not supported for the current artifact repository")
+		writeErrorCode(w, http.StatusNotImplemented, "NOT_IMPLEMENTED", "Multipart download is not supported for the current artifact repository")
 		return
 	}
 	if kind != "artifacts" {

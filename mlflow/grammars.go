@@ -46,7 +46,7 @@ func versionGrammar() *grammar {
 	return &grammar{
 		entities: []turbofan.SearchEntity{turbofan.EntityAttribute, turbofan.EntityTag},
 		attributes: map[string]attribute{
-			"name":                   {name: "name", text: true, order: true},
+			"name":                   {name: "name", text: true, list: true, order: true},
 			"version_number":         {name: "version_number", number: true, order: true},
 			"run_id":                 {name: "run_id", text: true, list: true, order: true},
 			"source_path":            {name: "source_path", text: true},

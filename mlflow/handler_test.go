@@ -167,7 +167,6 @@ func TestSentences(t *testing.T) {
 		{"GET", api + "no/such/call", ``, 404, "ENDPOINT_NOT_FOUND", ``},
 		{"GET", api + "runs/create", ``, 404, "ENDPOINT_NOT_FOUND", ``},
 		{"GET", "/api/3.0/mlflow/server-info", ``, 200, "", `"multipart_uploads_enabled":false`},
-		{"POST", "/api/2.0/mlflow-artifacts/mpu/create/x", `{}`, 501, "NOT_IMPLEMENTED", `Multipart upload is not supported for the current artifact repository`},
 		{"GET", "/api/2.0/mlflow-artifacts/artifacts/no/such/file", ``, 404, absent, ``},
 		{"GET", "/api/2.0/mlflow-artifacts/artifacts?path=no/such", ``, 200, "", `{}`},
 		{"POST", "/graphql", `{"query":"query q {mlflowGetExperiment(input: {experimentId: \"{exp}\"}) { experiment { name } }}"}`, 200, "", `"name":"ground"`},

@@ -54,17 +54,13 @@ func deleteLoggedModel(h *Handler, q *request, _ *answer) error {
 	return h.server.DeleteLoggedModel(q.Context(), q.tail)
 }
 
-func setLoggedModelTags(h *Handler, q *request, w *answer) error {
+func setLoggedModelTags(h *Handler, q *request, _ *answer) error {
 	tags := q.keyValues("tags")
 	if q.err != nil {
 		return q.err
 	}
-	m, err := h.server.UpdateLoggedModel(q.Context(), q.tail, turbofan.LoggedModelUpdate{SetTags: tags})
-	if err != nil {
-		return err
-	}
-	w.loggedModel("model", m)
-	return nil
+	_, err := h.server.UpdateLoggedModel(q.Context(), q.tail, turbofan.LoggedModelUpdate{SetTags: tags})
+	return err
 }
 
 func deleteLoggedModelTag(h *Handler, q *request, _ *answer) error {

@@ -286,10 +286,14 @@ func logModel(h *Handler, q *request, _ *answer) error {
 	if err := json.Unmarshal([]byte(text), &model); err != nil {
 		return invalid("Malformed model info. \n %s \n is not valid JSON", text)
 	}
-	for _, k := range []string{"artifact_path", "flavors", "utc_time_created", "run_id"} {
+	var missing []string
+	for _, k := range []string{"artifact_path", "flavors", "run_id", "utc_time_created"} {
 		if model[k] == nil {
-			return invalid("Model json is missing mandatory fields: {'%s'}", k)
+			missing = append(missing, "'"+k+"'")
 		}
+	}
+	if len(missing) > 0 {
+		return invalid("Model json is missing mandatory fields: {%s}", strings.Join(missing, ", "))
 	}
 	run, err := h.server.Run(q.Context(), id)
 	if err != nil {

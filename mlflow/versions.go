@@ -74,9 +74,6 @@ func updateVersion(h *Handler, q *request, w *answer) error {
 
 func transitionStage(h *Handler, q *request, w *answer) error {
 	stage := q.need("stage")
-	if !q.has("archive_existing_versions") {
-		q.missing("archive_existing_versions")
-	}
 	v, err := q.updateVersion(h, turbofan.VersionUpdate{Stage: &stage, ArchiveOthers: q.boolean("archive_existing_versions")})
 	if err != nil {
 		return err

@@ -131,21 +131,36 @@ func (r *Registry) CreateModelVersion(ctx context.Context, v turbofan.ModelVersi
 		}
 		v.Storage = storage
 	}
-	if id, ok := strings.CutPrefix(v.Source, "models:/m-"); ok && v.ModelID == "" {
-		v.ModelID, _, _ = strings.Cut("m-"+id, "/")
-	}
-	if v.ModelID != "" && v.RunID == "" {
-		m, err := r.store.LoggedModel(ctx, v.ModelID)
-		if err != nil {
-			return v, err
-		}
-		v.RunID = m.SourceRunID
+	if err := r.inherit(ctx, &v); err != nil {
+		return v, err
 	}
 	created, err := r.insertVersion(ctx, v)
 	if err == nil && v.ModelID != "" {
 		err = r.noteRegistration(ctx, created)
 	}
 	return created, err
+}
+
+// inherit completes v with the logged model and the run that its source comes from, where nobody said so.
+func (r *Registry) inherit(ctx context.Context, v *turbofan.ModelVersion) error {
+	head, tail, _ := strings.Cut(strings.TrimPrefix(v.Source, "models:/"), "/")
+	if head != "" && strings.HasPrefix(v.Source, "models:/") && v.ModelID == "" {
+		if strings.HasPrefix(head, "m-") {
+			v.ModelID = head
+		} else if v.RunID == "" {
+			from, err := r.sourceVersion(ctx, head, tail)
+			if err != nil {
+				return err
+			}
+			v.RunID = from.RunID
+		}
+	}
+	if v.ModelID == "" || v.RunID != "" {
+		return nil
+	}
+	m, err := r.store.LoggedModel(ctx, v.ModelID)
+	v.RunID = m.SourceRunID
+	return err
 }
 
 func (r *Registry) insertVersion(ctx context.Context, v turbofan.ModelVersion) (turbofan.ModelVersion, error) {

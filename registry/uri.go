@@ -173,11 +173,7 @@ func (r *Registry) storageOf(ctx context.Context, source string) (string, error)
 		}
 		return join(m.ArtifactURI, tail), nil
 	}
-	name, ref := head, tail
-	if at := strings.LastIndexByte(head, '@'); at > 0 {
-		name, ref = head[:at], head[at:]
-	}
-	v, err := r.Version(ctx, name, ref)
+	v, err := r.sourceVersion(ctx, head, tail)
 	if err != nil {
 		return "", err
 	}
@@ -185,6 +181,14 @@ func (r *Registry) storageOf(ctx context.Context, source string) (string, error)
 		return "", invalid("The source '%s' leads to another one", source) // CreateModelVersion never stores such a one
 	}
 	return v.Storage, nil
+}
+
+// sourceVersion is the version that models:/name/1 or models:/name@alias names.
+func (r *Registry) sourceVersion(ctx context.Context, head, tail string) (turbofan.ModelVersion, error) {
+	if at := strings.LastIndexByte(head, '@'); at > 0 {
+		return r.Version(ctx, head[:at], head[at:])
+	}
+	return r.Version(ctx, head, tail)
 }
 
 // storageOfRun finds a path below a run's files. MLflow 3 keeps a run's models beside it: where the run has no such

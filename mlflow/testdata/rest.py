@@ -3,7 +3,9 @@
 import io
 import json
 import os
+import pathlib
 import sys
+import tempfile
 import time
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -172,6 +174,34 @@ def files():
     assert requests.get(f"{proxy}/dir-{stamp}/big").status_code == 404
 
 
-for check in (logged_models, model_artifacts, registry, charts, files):
+def parts():
+    """A large file goes in parts where the client is told to."""
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+    os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD"] = "true"
+    os.environ["MLFLOW_MULTIPART_UPLOAD_MINIMUM_FILE_SIZE"] = os.environ["MLFLOW_MULTIPART_UPLOAD_CHUNK_SIZE"] = str(5 << 20)
+    sent = MlflowArtifactsRepository._try_multipart_upload
+    used = []
+
+    def noted(self, *args, **kwargs):
+        used.append(args)
+        return sent(self, *args, **kwargs)
+
+    MlflowArtifactsRepository._try_multipart_upload = noted
+    with tempfile.TemporaryDirectory() as folder:
+        body = os.urandom((12 << 20) + 5)
+        for name in ("large one.bin", "other.bin"):
+            pathlib.Path(folder, name).write_bytes(body)
+        with mlflow.start_run() as run:
+            mlflow.log_artifact(f"{folder}/large one.bin")
+            mlflow.log_artifact(f"{folder}/other.bin", "deep/er")
+    assert len(used) == 2, used
+    for path in ("large one.bin", "deep/er/other.bin"):
+        got = requests.get(f"{uri}/get-artifact", params={"run_id": run.info.run_id, "path": path})
+        assert got.content == body, (path, len(got.content))
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} == {"large one.bin", "deep"}
+
+
+for check in (parts, logged_models, model_artifacts, registry, charts, files):
     check()
     print(check.__name__, "ok", flush=True)
