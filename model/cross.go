@@ -17,6 +17,9 @@ func CrossValidate(ctx context.Context, cfg Config, data Data, step func(fold in
 	}
 	cfg.Feature.Cap = cfg.Cap
 	t := newTrainer(ctx, cfg, data, nil)
+	if err := t.checkRows(); err != nil {
+		return Metrics{}, err
+	}
 	life := make([]int, len(data.Units))
 	for i := range life {
 		life[i] = data.Units[i].FailedAtCycle

@@ -246,6 +246,13 @@ func TestTrainRefuses(t *testing.T) {
 	units := fleet(6, 1)
 	early := fleet(6, 1)
 	early[2].FailedAtCycle = 3
+	short, still := fleet(6, 1), fleet(6, 1)
+	for i := range short {
+		short[i].Readings = short[i].Readings[:10]
+		for j := range still[i].Readings {
+			still[i].Readings[j].Sensors = still[0].Readings[0].Sensors
+		}
+	}
 	for name, c := range map[string]struct {
 		change func(*model.Config)
 		units  []turbofan.History
@@ -257,6 +264,8 @@ func TestTrainRefuses(t *testing.T) {
 		"horizon":   {func(c *model.Config) { c.Horizon = 125 }, units, turbofan.EInvalid, "model.failure_horizon: must be from 1 to below the cap 125"},
 		"coverage":  {func(c *model.Config) { c.Coverage = 1 }, units, turbofan.EInvalid, "model.coverage: must be above 0 and below 1"},
 		"few units": {func(c *model.Config) {}, units[:2], turbofan.EInsufficient, "train model: 2 units with a known end; at least 4 are needed, one a fold"},
+		"few rows":  {func(c *model.Config) {}, short, turbofan.EInsufficient, "train model: 60 readings of units with a known end, "},
+		"constant":  {func(c *model.Config) {}, still, turbofan.EInvalid, "no sensor varies in every operating condition: there is nothing to learn from"},
 		"end":       {func(c *model.Config) {}, early, turbofan.EInvalid, "data.units: unit 3: its end at cycle 3 is unknown or before its last reading"},
 	} {
 		cfg := small(model.Boosting)

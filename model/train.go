@@ -68,6 +68,9 @@ func Train(ctx context.Context, cfg Config, data Data, progress Progress) (*Mode
 	}
 	cfg.Feature.Cap = cfg.Cap
 	t := newTrainer(ctx, cfg, data, progress)
+	if err := t.checkRows(); err != nil {
+		return nil, err
+	}
 	oof, final, err := t.run()
 	if err != nil {
 		return nil, err
@@ -107,6 +110,22 @@ type trainer struct {
 func newTrainer(ctx context.Context, cfg Config, data Data, progress Progress) *trainer {
 	folds := dataset.SplitByUnit(data.Units, cfg.Folds, cfg.RandomState)
 	return &trainer{ctx: ctx, cfg: cfg, data: data, folds: folds, progress: progress, done: make([]float64, len(folds)+1)}
+}
+
+// checkRows tells before any fit what calibrating would find after all of them: intervals for a fold come from the others.
+func (t *trainer) checkRows() error {
+	total, largest := 0, 0
+	for _, fold := range t.folds {
+		n := 0
+		for _, u := range fold {
+			n += len(t.data.Units[u].Readings)
+		}
+		total, largest = total+n, max(largest, n)
+	}
+	if total-largest < 2*minBandRows {
+		return turbofan.Errorf(turbofan.EInsufficient, "train model: %d readings of units with a known end, %d without the largest fold; at least %d are needed to calibrate intervals", total, total-largest, 2*minBandRows)
+	}
+	return nil
 }
 
 // report tells the progress of one fit.

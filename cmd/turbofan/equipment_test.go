@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -130,5 +131,67 @@ func TestOtherEquipment(t *testing.T) {
 	code, _, errs = call(t, "predict", "--data-dir", data, filepath.Join(must(t, shared.fleet), "test_FD001.txt"))
 	if code != exitUsage || !strings.Contains(errs, "is C-MAPSS text, and the model was trained on pumps, with 2 settings and 5 sensors: give it a CSV file with a header") {
 		t.Errorf("predict of engines by a model of pumps: %d %s", code, errs)
+	}
+}
+
+// TestBadTables trains on tables that nothing can be learnt from: each is refused by name of what is wrong, and leaves no
+// version, no unfinished run and no directory behind.
+func TestBadTables(t *testing.T) {
+	schema, err := dataset.ReadSchema([]byte(pumpSchema), "pumps.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	each := func(units []turbofan.History, edit func(r *turbofan.Reading)) []turbofan.History {
+		for u := range units {
+			for i := range units[u].Readings {
+				edit(&units[u].Readings[i])
+			}
+		}
+		return units
+	}
+	fill := func(v float64) func(*turbofan.Reading) {
+		return func(r *turbofan.Reading) {
+			for j := range r.Sensors {
+				r.Sensors[j] = v
+			}
+		}
+	}
+	ended := pumps(t, 8, 3, schema)
+	for i := range ended {
+		ended[i].Readings = ended[i].Readings[:12]
+	}
+	for name, c := range map[string]struct {
+		units []turbofan.History
+		want  string
+	}{
+		"constant sensors": {each(pumps(t, 8, 3, schema), fill(7)), "no sensor varies in every operating condition"},
+		"no sensor at all": {each(pumps(t, 8, 3, schema), fill(math.NaN())), "no sensor varies in every operating condition"},
+		"one unit":         {pumps(t, 1, 3, schema), "train model: 1 units with a known end; at least 5 are needed"},
+		"few readings":     {ended, "train model: 96 readings of units with a known end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			for path, write := range map[string]func(*os.File) error{
+				"bad.csv":    func(f *os.File) error { return dataset.WriteCSV(f, &dataset.Set{Schema: schema, Units: c.units}) },
+				"pumps.yaml": func(f *os.File) error { _, err := f.WriteString(pumpSchema); return err },
+			} {
+				f, err := os.Create(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(write(f), f.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			code, out, errs := call(t, "train", "--schema", "pumps.yaml", "--csv", "bad.csv", "--data-dir", "data", "--out", "model", "--model", "forest")
+			if code == exitOK || out != "" || !strings.Contains(errs, "turbofan: "+c.want) {
+				t.Errorf("exit %d\n%s%s", code, out, errs)
+			}
+			for _, path := range []string{"model", "data"} {
+				if _, err := os.Stat(path); !os.IsNotExist(err) {
+					t.Errorf("%s was left behind (%v)", path, err)
+				}
+			}
+		})
 	}
 }

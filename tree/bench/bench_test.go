@@ -19,8 +19,10 @@ import (
 	"encoding/json"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -256,8 +258,9 @@ func fits() map[string]fit {
 }
 
 // measure returns what peers.py measures, under the same names.
-func measure(t *testing.T, d table) map[string]float64 {
+func measure(t *testing.T, set string) map[string]float64 {
 	t.Helper()
+	d := load(t, set)
 	out := map[string]float64{}
 	train, test := d.split()
 	for name, f := range fits() {
@@ -267,6 +270,7 @@ func measure(t *testing.T, d table) map[string]float64 {
 		if err != nil {
 			t.Fatal(err)
 		}
+		out[name+" fit MB"] = memory(t, set, name)
 		row := d.x.Row(d.x.Rows / 2)
 		const calls = 2000
 		out[name+" row us"] = 1e6 / calls * best(func() {
@@ -303,9 +307,81 @@ func measure(t *testing.T, d table) map[string]float64 {
 	return out
 }
 
+// memory fits one learner in a process of its own and returns by how many MB
+// that raised its peak above what it held with the data loaded.
+func memory(t *testing.T, set, learner string) float64 {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=TestMemoryOfOneFit$", "-test.v")
+	cmd.Env = append(os.Environ(), "TREE_BENCH_ONE="+set+" "+learner)
+	out, err := cmd.CombinedOutput()
+	_, rest, found := strings.Cut(string(out), "peak MB: ")
+	number, _, _ := strings.Cut(rest, "\n")
+	v, bad := strconv.ParseFloat(number, 64)
+	if err != nil || bad != nil || !found {
+		t.Fatalf("measure the memory of a fit: %v\n%s", err, out)
+	}
+	return v
+}
+
+// TestMemoryOfOneFit is the process that memory starts.
+func TestMemoryOfOneFit(t *testing.T) {
+	set, learner, ok := strings.Cut(os.Getenv("TREE_BENCH_ONE"), " ")
+	if !ok {
+		t.Skip("TREE_BENCH_ONE is not set: TestCompare sets it")
+	}
+	d, f := load(t, set), fits()[learner]
+	few := min(2000, d.x.Rows)
+	if _, err := f(tree.Matrix{Data: d.x.Data[:few*d.x.Cols], Rows: few, Cols: d.x.Cols}, d.y[:few]); err != nil {
+		t.Fatal(err)
+	}
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // the peak starts here
+		t.Fatal(err)
+	}
+	before := resident(t, "VmRSS:")
+	if _, err := f(d.x, d.y); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("peak MB: %f", resident(t, "VmHWM:")-before)
+}
+
+func resident(t *testing.T, field string) float64 {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		if f := strings.Fields(line); f[0] == field {
+			kb, err := strconv.ParseFloat(f[1], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kb / 1024
+		}
+	}
+	t.Fatalf("/proc/self/status has no %s", field)
+	return 0
+}
+
+// bars are the least ratios that are promised; the others are for information.
+func bars(key string) (float64, bool) {
+	switch key {
+	case "forest fit s":
+		return 4, true
+	case "depth fit s":
+		return 1.3, true
+	case "depth row us":
+		return 10, true
+	case "depth batch rows/s", "depth shap ms":
+		return 3, true
+	}
+	return 1, strings.HasSuffix(key, " fit s") || strings.HasSuffix(key, " fit MB") || strings.HasSuffix(key, " rmse")
+}
+
 // TestCompare measures this package and prints each number beside the peer's
-// from peers.json. Ratios above one are in our favour, except for "rmse",
-// where they compare errors.
+// from peers.json, as a table in Markdown. Ratios above one are in our favour,
+// also for errors and memory.
 func TestCompare(t *testing.T) {
 	dir := os.Getenv("TREE_BENCH_DIR")
 	if dir == "" {
@@ -319,9 +395,11 @@ func TestCompare(t *testing.T) {
 	if err := json.Unmarshal(raw, &peers); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d processors", runtime.GOMAXPROCS(0))
+	t.Logf("%d processors, %d workers", runtime.GOMAXPROCS(0), jobs())
+	t.Log("| matrix | what | turbofan | peer | ratio | bar |")
+	t.Log("|---|---|---|---|---|---|")
 	for _, name := range subsets {
-		ours := measure(t, load(t, name))
+		ours := measure(t, name)
 		for _, key := range slices.Sorted(mapKeys(ours)) {
 			peer, ok := peers[name][key]
 			if !ok {
@@ -331,7 +409,14 @@ func TestCompare(t *testing.T) {
 			if strings.HasSuffix(key, "rows/s") {
 				ratio = 1 / ratio
 			}
-			t.Logf("%s %-20s ours %12.4f  peer %12.4f  ratio %7.2f", name, key, ours[key], peer, ratio)
+			bar := ""
+			if least, promised := bars(key); promised {
+				bar = "≥ " + strconv.FormatFloat(least, 'g', -1, 64)
+				if math.Round(100*ratio) < 100*least {
+					bar += " **missed**"
+				}
+			}
+			t.Logf("| %s | %s | %.4g | %.4g | %.2f | %s |", name, key, ours[key], peer, ratio, bar)
 		}
 	}
 }

@@ -1,12 +1,16 @@
 """Time scikit-learn and XGBoost on the matrices saved by TestSave.
 
 usage: python peers.py DIR [NAME ...]
+       python peers.py --memory FILE LEARNER
 
 reads DIR/NAME.bin (default: all), writes DIR/peers.json. TREE_BENCH_JOBS is the
 number of threads (default 2); with 1, processor time is measured, not wall time.
+--memory prints by how many MB one fit raises the process's peak above what it
+held with the data loaded; each is measured in a process of its own.
 """
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -52,11 +56,33 @@ def leaves():
     return HistGradientBoostingRegressor(max_iter=250, learning_rate=0.05, max_leaf_nodes=31, early_stopping=False)
 
 
-def measure(x, y, unit):
+LEARNERS = {"forest": forest, "depth": depth, "leaves": leaves}
+
+
+def resident(field):
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def memory(path, learner):
+    x, y, _ = read(Path(path))
+    x, y = x.copy(), y.copy()
+    LEARNERS[learner]().fit(x[:2000], y[:2000])  # what is loaded on first use is no part of a fit
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
+    before = resident("VmRSS")
+    LEARNERS[learner]().fit(x, y)
+    print(resident("VmHWM") - before)
+
+
+def measure(path):
+    x, y, unit = read(path)
     out = {}
     held = unit % 5 == 0
-    for name, make in (("forest", forest), ("depth", depth), ("leaves", leaves)):
+    for name, make in LEARNERS.items():
         m = make()
+        out[f"{name} fit MB"] = float(subprocess.check_output([sys.executable, __file__, "--memory", path, name]))
         out[f"{name} fit s"] = best(lambda: m.fit(x, y), 2 if name == "forest" else 3)
         row = x[len(x) // 2 : len(x) // 2 + 1]
         if name == "depth":
@@ -79,9 +105,11 @@ def measure(x, y, unit):
 
 
 def main():
+    if sys.argv[1] == "--memory":
+        return memory(*sys.argv[2:])
     folder = Path(sys.argv[1])
     names = sys.argv[2:] or sorted(p.stem for p in folder.glob("*.bin"))
-    result = {name: measure(*read(folder / f"{name}.bin")) for name in names}
+    result = {name: measure(folder / f"{name}.bin") for name in names}
     (folder / "peers.json").write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
 
