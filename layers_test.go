@@ -35,10 +35,13 @@ var house = map[string][]string{
 	"httpapi":  {""},
 	// a part of httpapi that stands alone: what it reads came from strangers
 	"httpapi/parquet": {""},
-	"mlflow":          {""},
-	"console":         {"", "report"}, // it shows what report draws
-	"webhook":         {""},
-	"report":          {"", "stat"},
+	// a second door to httpapi's handler, which it is given as an http.Handler, and what protoc made of the protocol
+	"grpcapi":           {},
+	"grpcapi/inference": {},
+	"mlflow":            {""},
+	"console":           {"", "report"}, // it shows what report draws
+	"webhook":           {""},
+	"report":            {"", "stat"},
 	// floor 3
 	"model": {"", "stat", "tree", "condition", "onnx", "feature", "reference", "dataset"},
 	// floor 4
@@ -64,7 +67,8 @@ var onlyIn = map[string]struct {
 }{
 	"database/sql":           {[]string{"sqlstore"}, "a store interface of the root package"},
 	"modernc.org/sqlite":     {[]string{"sqlstore"}, "a store interface of the root package"},
-	"net/http":               {[]string{"httpapi", "mlflow", "webhook", "console", "cmd/turbofan", "internal/platformtest", "dataset"}, "a service interface of the root package"},
+	"google.golang.org/grpc": {[]string{"grpcapi", "grpcapi/inference"}, "the protocol's REST form"},
+	"net/http":               {[]string{"httpapi", "grpcapi", "mlflow", "webhook", "console", "cmd/turbofan", "internal/platformtest", "dataset"}, "a service interface of the root package"},
 	"flag":                   {[]string{"cmd/turbofan"}, "a Config field"},
 	"github.com/spf13/cobra": {[]string{"cmd/turbofan"}, "a Config field"},
 }

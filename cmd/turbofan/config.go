@@ -42,6 +42,8 @@ type config struct {
 	Insecure bool           `yaml:"insecure_listen"`
 	Roles    []string       `yaml:"roles"`
 	Ports    map[string]int `yaml:"ports"`
+	// GRPC is the second door of the prediction role.
+	GRPC grpcConfig `yaml:"grpc"`
 	// URLs say where roles of other processes are; the default is this host and the role's port.
 	URLs map[string]string `yaml:"urls"`
 	// TrackingURI is an MLflow server to use as registry in place of the embedded one.
@@ -67,6 +69,11 @@ type config struct {
 type storeConfig struct {
 	DSN     string `yaml:"dsn"`      // may hold a password: never logged
 	DSNFile string `yaml:"dsn_file"` // holds the same
+}
+
+type grpcConfig struct {
+	Enabled bool `yaml:"enabled"`
+	Port    int  `yaml:"port"`
 }
 
 type webhookConfig struct {
@@ -127,6 +134,7 @@ func defaultConfig() config {
 	return config{
 		DataDir: "turbofan-data", Host: "127.0.0.1", Roles: allRoles(),
 		Ports:   map[string]int{rolePredict: 3000, roleFeedback: 3001, roleRetrain: 3003, roleDrift: 3004, roleRegistry: 5001, roleConsole: 8080},
+		GRPC:    grpcConfig{Port: 3002},
 		Dataset: datasetConfig{Subsets: []string{"FD001"}},
 		Model:   modelConfig{Name: "rul", Kind: model.Boosting, Folds: 5, MaxRows: 40_000, RandomState: 42},
 		Drift:   driftConfig{Every: durationConfig(10 * time.Minute), Window: 1000, Retrain: true},
@@ -177,6 +185,11 @@ func (c *config) validateAddresses() error {
 				return err
 			}
 		}
+	}
+	if p := c.GRPC.Port; p < 0 || p > 65535 {
+		return turbofan.Invalid("grpc.port", "must be from 0 to 65535, not %d", p)
+	} else if other := taken[p]; c.GRPC.Enabled && p != 0 && other != "" && slices.Contains(c.Roles, other) && slices.Contains(c.Roles, rolePredict) {
+		return turbofan.Invalid("grpc.port", "%d is already the port of %s", p, other)
 	}
 	if ip := net.ParseIP(c.Host); !c.Insecure && c.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		return turbofan.Invalid("host", "%q is not a loopback address; anyone who reaches it could send feedback and retrain: add --insecure-listen if the network is yours alone", c.Host)
@@ -305,6 +318,7 @@ type configFlags struct {
 	host     string
 	insecure bool
 	ports    []string
+	grpcPort int
 	tracking string
 	dsn      string
 	kind     string
@@ -331,6 +345,7 @@ func (f *configFlags) addServe(cmd *cobra.Command) {
 	fl.StringSliceVar(&f.roles, "role", nil, "role to run, repeatable: "+strings.Join(allRoles(), ", ")+" (default all)")
 	fl.StringVar(&f.host, "host", "127.0.0.1", "address to listen on")
 	fl.BoolVar(&f.insecure, "insecure-listen", false, "allow an address other than loopback although there are no API keys")
+	fl.IntVar(&f.grpcPort, "grpc-port", 3002, "answer the Open Inference Protocol over gRPC on this port too; 0 takes any free one")
 	fl.StringSliceVar(&f.ports, "port", nil, "port of a role, repeatable: predict=3000; 0 takes any free one")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON")
@@ -368,6 +383,9 @@ func (f *configFlags) resolve(cmd *cobra.Command) (config, error) {
 	set("log-level", &c.Log.Level, f.logLevel)
 	if given("role") {
 		c.Roles = f.roles
+	}
+	if given("grpc-port") {
+		c.GRPC = grpcConfig{Enabled: true, Port: f.grpcPort}
 	}
 	if given("insecure-listen") {
 		c.Insecure = f.insecure

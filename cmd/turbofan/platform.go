@@ -200,7 +200,7 @@ func (p *platform) listen() error {
 			return nil
 		})
 	}
-	return nil
+	return p.listenGRPC()
 }
 
 // openRegistry takes the embedded registry where this process has that role, and otherwise speaks to the MLflow server
@@ -445,6 +445,9 @@ func (p *platform) serve(ctx context.Context) error {
 			return nil
 		})
 	}
+	if l := p.listeners[doorGRPC]; l != nil {
+		web.Go(func() error { return p.serveGRPC(webCtx, l) })
+	}
 	defer context.AfterFunc(webCtx, func() {
 		p.log.Info("stopping: requests under way are answered, then everything is closed; a second signal ends at once")
 	})()
@@ -483,6 +486,9 @@ func (p *platform) describe() string {
 		if p.listeners[role] != nil {
 			fmt.Fprintf(&b, "  %-9s %s\n", role, p.url(role))
 		}
+	}
+	if l := p.listeners[doorGRPC]; l != nil {
+		fmt.Fprintf(&b, "  %-9s %s\n", doorGRPC, l.Addr())
 	}
 	return b.String()
 }
