@@ -14,6 +14,7 @@ import (
 // parameter is a parameter of a path or a query.
 type parameter struct {
 	name, kind string // kind is a type of JSON Schema
+	format     string // of a string
 	doc        string
 	low, high  int // bounds of an integer
 	or         any // what it is when it is absent; nil when it has no default
@@ -233,6 +234,9 @@ func (op *operation) parameters() []node {
 		schema := node{{"type", p.kind}}
 		if p.kind == "integer" {
 			schema = append(schema, member{"minimum", p.low}, member{"maximum", p.high})
+		}
+		if p.format != "" {
+			schema = append(schema, member{"format", p.format})
 		}
 		if p.or != nil {
 			schema = append(schema, member{"default", p.or})

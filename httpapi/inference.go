@@ -317,12 +317,19 @@ func (p *predictions) inferenceInput(schema turbofan.Schema) *bodyDoc {
 	}
 	inputs = append(inputs, `{"name":"sensors","shape":[1,`+strconv.Itoa(len(schema.Sensors))+`],"datatype":"FP64","data":[`+sensors+`]}`)
 	all := `{"id":"a-1","inputs":[` + strings.Join(inputs, ",") + `]`
-	free := node{{"type", "object"}, {"additionalProperties", node{{"anyOf", []node{{{"type", "string"}}, {{"type", "number"}}, {{"type", "boolean"}}}}}}}
+	// Clients may send parameters of their own: those that the protocol leaves free are not refused.
+	flags := func(names ...string) node {
+		properties := node{}
+		for _, name := range names {
+			properties = append(properties, member{name, node{{"type", "boolean"}}})
+		}
+		return node{{"type", "object"}, {"nullable", true}, {"properties", properties}}
+	}
 	tensor := node{{"type", "object"}, {"title", "InferenceTensor"}, {"properties", node{
 		{"name", node{{"type", "string"}}},
 		{"shape", node{{"type", "array"}, {"minItems", 1}, {"items", node{{"type", "integer"}, {"minimum", 1}}}}},
 		{"datatype", node{{"type", "string"}, {"enum", inputDatatypes()}}},
-		{"parameters", free},
+		{"parameters", node{{"type", "object"}, {"nullable", true}, {"properties", node{{"binary_data_size", node{{"type", "integer"}, {"minimum", 0}, {"nullable", true}}}}}}},
 		{"data", node{{"type", "array"}, {"items", node{}}, {"description", "Row by row, nested or flat; null marks a sensor value that is missing."}}},
 	}}, {"required", []string{"name", "shape", "datatype"}}, {"additionalProperties", false}}
 	return &bodyDoc{
@@ -331,11 +338,11 @@ func (p *predictions) inferenceInput(schema turbofan.Schema) *bodyDoc {
 				*s.components = append(*s.components, member{"InferenceTensor", tensor})
 			}
 			return node{{"type", "object"}, {"title", "InferenceRequest"}, {"properties", node{
-				{"id", node{{"type", "string"}}},
-				{"parameters", free},
+				{"id", node{{"type", "string"}, {"nullable", true}}},
+				{"parameters", flags("stateless", "binary_data_output")},
 				{"inputs", node{{"type", "array"}, {"minItems", 1}, {"items", ref("InferenceTensor")}}},
-				{"outputs", node{{"type", "array"}, {"items", node{{"type", "object"}, {"properties", node{
-					{"name", node{{"type", "string"}, {"enum", outputNames()}}}, {"parameters", free},
+				{"outputs", node{{"type", "array"}, {"nullable", true}, {"items", node{{"type", "object"}, {"properties", node{
+					{"name", node{{"type", "string"}, {"enum", outputNames()}}}, {"parameters", flags("binary_data")},
 				}}, {"required", []string{"name"}}, {"additionalProperties", false}}}}},
 			}}, {"required", []string{"inputs"}}, {"additionalProperties", false}}
 		},

@@ -381,7 +381,7 @@ func (p *predictions) invocationOperations(schema turbofan.Schema) []*operation 
 	names := string(appendList(nil, p.decoder.columns()))
 	table := strings.Join(p.decoder.columns(), ",") + "\n" + strings.ReplaceAll(cells, `"`, "") + "\n"
 	record := raw(`{"dataframe_records":[` + reading + `]}`)
-	params := node{{"type", "object"}, {"properties", node{
+	params := node{{"type", "object"}, {"nullable", true}, {"properties", node{
 		{"stateless", node{{"type", "boolean"}, {"default", true}, {"description", "false keeps the rows, as /predict does."}}},
 		{"explain", node{{"type", "boolean"}, {"default", false}}},
 	}}, {"additionalProperties", false}}

@@ -165,7 +165,7 @@ func (f *feedback) operations() []*operation {
 		method: http.MethodGet, path: "/feedback", summary: "List outcomes in order of arrival.",
 		query: []parameter{
 			{name: "unit_id", kind: "string", doc: "Only of this unit."}, limitParameter(100, 0, maxLast),
-			{name: "since", kind: "string", doc: "Received at this time or later (RFC 3339)."}, {name: "until", kind: "string", doc: "Received before this time (RFC 3339)."},
+			{name: "since", kind: "string", format: "date-time", doc: "Received at this time or later (RFC 3339)."}, {name: "until", kind: "string", format: "date-time", doc: "Received before this time (RFC 3339)."},
 		},
 		output: listDoc("outcomes", sample), handle: f.outcomes,
 	}, {
@@ -177,21 +177,22 @@ func (f *feedback) operations() []*operation {
 
 // outcomeInput describes an outcome as a caller writes it.
 func outcomeInput() node {
+	nullable := member{"nullable", true} // null is as good as absent
 	return node{{"type", "object"}, {"title", "Outcome"}, {"properties", node{
 		{"unit_id", unitIDSchema()},
-		{"cycle", node{{"type", "integer"}, {"minimum", 1}, {"maximum", turbofan.MaxCycle}}},
-		{"prediction_id", node{{"type", "string"}}},
-		{"failed_at_cycle", node{{"type", "integer"}, {"minimum", 1}}},
-		{"actual_rul", node{{"type", "number"}, {"minimum", 0}}},
-		{"event", node{{"type", "string"}, {"enum", []string{"failure", "maintenance", "inspection"}}}},
-		{"note", node{{"type", "string"}}},
-		{"key", node{{"type", "string"}}},
-		{"received_at", node{{"type", "string"}, {"format", "date-time"}}},
+		{"cycle", node{{"type", "integer"}, {"minimum", 1}, {"maximum", turbofan.MaxCycle}, nullable}},
+		{"prediction_id", node{{"type", "string"}, nullable}},
+		{"failed_at_cycle", node{{"type", "integer"}, {"minimum", 1}, nullable}},
+		{"actual_rul", node{{"type", "number"}, {"minimum", 0}, nullable}},
+		{"event", node{{"type", "string"}, {"enum", []raw{`"failure"`, `"maintenance"`, `"inspection"`, `""`, `null`}}, nullable}},
+		{"note", node{{"type", "string"}, nullable}},
+		{"key", node{{"type", "string"}, nullable}},
+		{"received_at", node{{"type", "string"}, {"format", "date-time"}, nullable}},
 	}}, {"additionalProperties", false}}
 }
 
 func unitIDSchema() node {
-	return node{{"oneOf", []node{{{"type", "string"}, {"minLength", 1}, {"maxLength", turbofan.MaxUnitIDLen}}, {{"type", "integer"}}}}}
+	return node{{"oneOf", []node{{{"type", "string"}, {"minLength", 1}, {"maxLength", turbofan.MaxUnitIDLen}, {"pattern", `^[^\u0000-\u001f\u007f\ufffd]+$`}}, {{"type", "integer"}}}}}
 }
 
 func (d *drift) operations() []*operation {
@@ -218,9 +219,9 @@ func (h *retraining) operations() []*operation {
 		optional: true,
 		describe: func(*schemas) node {
 			return node{{"type", "object"}, {"title", "Input"}, {"properties", node{
-				{"reason", node{{"type", "string"}, {"maxLength", 1000}, {"default", ""}, {"title", "Reason"}}},
+				{"reason", node{{"type", "string"}, {"maxLength", 1000}, {"nullable", true}, {"default", ""}, {"title", "Reason"}}},
 				{"force", node{{"type", "boolean"}, {"default", false}, {"title", "Force"}}},
-				{"trigger", node{{"type", "string"}, {"enum", []string{"drift", "schedule", "manual", "bootstrap"}}, {"default", "manual"}, {"title", "Trigger"}}},
+				{"trigger", node{{"type", "string"}, {"enum", []raw{`"drift"`, `"schedule"`, `"manual"`, `"bootstrap"`, `null`}}, {"nullable", true}, {"default", "manual"}, {"title", "Trigger"}}},
 			}}, {"additionalProperties", false}}
 		},
 		examples: []example{{name: "by hand", value: `{"reason":"a new fleet","force":false}`}},

@@ -53,7 +53,7 @@ func (q *queryReader) text(name string) string { return q.values.Get(name) }
 // whole reads a whole number from low to high; absent, it is or.
 func (q *queryReader) whole(name string, or, low, high int) int {
 	text := q.values.Get(name)
-	if text == "" || q.err != nil {
+	if !q.values.Has(name) || q.err != nil {
 		return or
 	}
 	n, err := strconv.Atoi(text)
@@ -67,7 +67,7 @@ func (q *queryReader) whole(name string, or, low, high int) int {
 // boolean reads true or false; absent, it is false.
 func (q *queryReader) boolean(name string) bool {
 	switch text := q.values.Get(name); {
-	case q.err != nil || text == "" || text == "false" || text == "0":
+	case q.err != nil || !q.values.Has(name) || text == "false" || text == "0":
 		return false
 	case text == "true" || text == "1":
 		return true
@@ -80,7 +80,7 @@ func (q *queryReader) boolean(name string) bool {
 // moment reads a time as RFC 3339 writes it; absent, it is the zero time.
 func (q *queryReader) moment(name string) time.Time {
 	text := q.values.Get(name)
-	if text == "" || q.err != nil {
+	if !q.values.Has(name) || q.err != nil {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC3339Nano, text)

@@ -29,6 +29,7 @@ if command -v python3 >/dev/null 2>&1; then
 	venv mlflow3 'mlflow==3.17.2' scikit-learn pillow onnx onnxruntime
 	venv bentoml 'bentoml==1.4.39'
 	venv oip 'tritonclient[http,grpc]==2.73.0'
+	venv schemathesis 'schemathesis==4.32.5'
 	TURBOFAN_PYTHON=$(pwd)/.venv/bentoml/bin/python
 	export TURBOFAN_PYTHON
 else
