@@ -47,7 +47,7 @@ type OutcomeStore interface {
 	// Record stores outcomes; when it returns nil they are on disk. All of a call are stored or none.
 	Record(ctx context.Context, outcomes []Outcome) ([]OutcomeReceipt, error)
 	Outcomes(ctx context.Context, q OutcomeQuery) ([]Outcome, error)
-	// Scored returns predictions whose truth is known, by arrival of the prediction, newest Last of them (0: all).
+	// Scored returns predictions, sent or silent, whose truth is known, by arrival of the prediction, newest Last of them (0: all).
 	Scored(ctx context.Context, q PredictionQuery) ([]ScoredPrediction, error)
 	// FailedUnits returns the units whose last cycle is known by outcomes received before until (zero: now).
 	FailedUnits(ctx context.Context, until time.Time) ([]FailedUnit, error)

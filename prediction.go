@@ -43,6 +43,8 @@ type Prediction struct {
 	Condition int       `json:"condition"`
 	Warnings  []string  `json:"warnings,omitempty"`
 	At        time.Time `json:"predicted_at"`
+	// Shadow marks a challenger's silent answer, which is logged and was never sent.
+	Shadow bool `json:"shadow,omitempty"`
 }
 
 // PredictRequest asks for a prediction for each reading. Readings of one unit must come in ascending order of cycle.
@@ -70,6 +72,13 @@ type Serving struct {
 	Failures     int       `json:"failures"` // candidates that were refused
 	LastFailure  string    `json:"last_failure,omitempty"`
 	Units        int       `json:"units"` // units with live state in memory
+	// Canary answers CanaryShare of the units in the champion's place; Challenger answers all of them silently, and
+	// ChallengerDropped counts the readings that it had no time for.
+	Canary            string  `json:"canary,omitempty"`
+	CanaryShare       float64 `json:"canary_share,omitempty"`
+	Challenger        string  `json:"challenger,omitempty"`
+	ChallengerDropped int     `json:"challenger_dropped,omitempty"`
+	TrialFailure      string  `json:"trial_failure,omitempty"` // why a canary or challenger is not tried
 }
 
 // PredictionService answers how long a unit will last.
@@ -108,6 +117,6 @@ type PredictionStore interface {
 	Flush(ctx context.Context) error
 	// Prediction returns one prediction by id, or ENotFound.
 	Prediction(ctx context.Context, id string) (Prediction, error)
-	// Predictions returns the newest predictions that match, oldest first.
+	// Predictions returns the newest predictions that match and were sent, oldest first.
 	Predictions(ctx context.Context, q PredictionQuery) ([]Prediction, error)
 }

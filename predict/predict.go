@@ -23,21 +23,21 @@ func (s *Service) Predict(ctx context.Context, req turbofan.PredictRequest) ([]t
 	}
 	defer s.gate.enter().RUnlock()
 	next := s.candidate.Load() // before the model: a request that sees no candidate sees what became of it
-	m, err := s.current()
+	l, err := s.current()
 	if err != nil {
 		return nil, err
 	}
-	schema := &m.model.Spec().Schema
+	schema := &l.champion.model.Spec().Schema
 	for i := range req.Readings {
 		if err := req.Readings[i].Validate(schema, "reading"); err != nil {
 			return nil, named(err, req.Readings, i)
 		}
 	}
 	if req.Stateless {
-		return s.predictStateless(ctx, m, req)
+		return s.predictStateless(ctx, l, req)
 	}
 	var one call
-	return s.predictStored(ctx, one.of(req.Readings), m, next, req)
+	return s.predictStored(ctx, one.of(req.Readings), l, next, req)
 }
 
 // named lets an error about "reading" say which one of a batch it means. Names are made for errors alone: a batch of ten
@@ -101,33 +101,34 @@ func (s *Service) unlock(c *call) {
 	}
 }
 
-func (s *Service) predictStored(ctx context.Context, c *call, m, next *served, req turbofan.PredictRequest) (_ []turbofan.Prediction, err error) {
+func (s *Service) predictStored(ctx context.Context, c *call, l *lanes, next *served, req turbofan.PredictRequest) (_ []turbofan.Prediction, err error) {
 	now := time.Now().UTC()
 	s.lock(c, req.Readings, now)
 	defer s.unlock(c)
-	if m, err = s.ready(ctx, c, m, req.Readings); err != nil {
+	if err = s.ready(ctx, c, l, req.Readings); err != nil {
 		return nil, err
 	}
-	var before *condition.Commissioner
-	if s.foreign(m, next, req.Readings) {
+	var before *lanes
+	if s.foreign(l, next, req.Readings) {
 		// What is learned and what is stored must keep one order, or a restart would learn something else.
 		s.learnMu.Lock()
 		defer s.learnMu.Unlock()
-		if now := s.served.Load(); now != m { // a request that failed has taken back what it had learned
-			if m, err = s.ready(ctx, c, now, req.Readings); err != nil {
+		if now := s.lanes.Load(); now != l { // a request that failed has taken back what it had learned
+			l = now
+			if err = s.ready(ctx, c, l, req.Readings); err != nil {
 				return nil, err
 			}
 		}
 		if s.cfg.Shared {
-			_, err = s.prime(ctx, m)
+			err = l.each(func(m *served) error { _, err := s.prime(ctx, m); return err })
 		} else {
-			before = m.comm.Clone()
+			before = l.clone()
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	out, err := s.move(ctx, c, m, req, now, before != nil)
+	out, err := s.move(ctx, c, l, req, now, before != nil)
 	if err != nil {
 		// Nothing of this batch is kept: its units start again from what the store has, and so do all others where it
 		// had taught the conditions.
@@ -135,46 +136,51 @@ func (s *Service) predictStored(ctx context.Context, c *call, m, next *served, r
 			u.served, u.warm = nil, nil
 		}
 		if before != nil {
-			s.served.Store(&served{model: m.model, version: m.version, since: m.since, horizon: m.horizon, comm: before})
+			s.lanes.Store(before)
 		}
 		return nil, err
 	}
 	return out, nil
 }
 
-// ready brings the units to m and checks the order of the readings.
-func (s *Service) ready(ctx context.Context, c *call, m *served, readings []turbofan.Reading) (*served, error) {
+// ready brings each unit to the model that answers it and checks the order of the readings.
+func (s *Service) ready(ctx context.Context, c *call, l *lanes, readings []turbofan.Reading) error {
 	for i, u := range c.units {
 		u.sent = nil
-		if err := s.prepare(ctx, c.ids[i], u, m); err != nil {
-			return m, err
+		if err := s.prepare(ctx, c.ids[i], u, l.of(c.ids[i])); err != nil {
+			return err
 		}
 	}
-	return m, checkOrder(readings, c.each)
+	return checkOrder(readings, c.each)
 }
 
 // move steps the units through the readings, stores them with their answers and returns those.
-func (s *Service) move(ctx context.Context, c *call, m *served, req turbofan.PredictRequest, now time.Time, learn bool) ([]turbofan.Prediction, error) {
+func (s *Service) move(ctx context.Context, c *call, l *lanes, req turbofan.PredictRequest, now time.Time, learn bool) ([]turbofan.Prediction, error) {
 	out := make([]turbofan.Prediction, len(req.Readings))
 	records := make([]turbofan.PredictionRecord, 0, len(req.Readings))
+	var silent *echo
+	if sh := s.shadow.Load(); sh != nil {
+		silent = sh.echo(len(req.Readings))
+	}
 	for i := range req.Readings {
 		if i%256 == 255 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		r, u := &req.Readings[i], c.each[i]
 		if r.Cycle == u.state.LastCycle {
-			if err := s.repeat(ctx, m, u, r, req.Explain, &out[i]); err != nil {
+			if err := s.repeat(ctx, u.served, u, r, req.Explain, &out[i]); err != nil {
 				return nil, err
 			}
 			continue
 		}
 		if learn {
-			m.comm.Learn(u.id, r.Cycle, r.Settings, r.Sensors)
+			l.learn(u.id, r)
 		}
-		if err := s.answer(m, u.state, u.row, r, now, req.Explain, &out[i]); err != nil {
+		if err := s.answer(u.served, u.state, u.row, r, now, req.Explain, &out[i]); err != nil {
 			return nil, err
 		}
 		out[i].UnitID = u.id
+		silent.add(r, u, &out[i])
 		u.last = out[i]
 		u.keep(r)
 		u.step(r)
@@ -186,19 +192,23 @@ func (s *Service) move(ctx context.Context, c *call, m *served, req turbofan.Pre
 	if err := s.stores.Predictions.Append(ctx, records); err != nil {
 		return nil, err
 	}
+	for i := range records {
+		l.of(records[i].Prediction.UnitID).answers.Inc()
+	}
+	silent.send()
 	if s.cfg.Shared { // the replica that the unit speaks to next must find it
 		return out, s.stores.Predictions.Flush(ctx)
 	}
 	return out, nil
 }
 
-// foreign reports whether a reading teaches m, or next, which is about to serve, something of a condition that it does
-// not know. next then has to catch up with the store before it serves.
-func (s *Service) foreign(m, next *served, readings []turbofan.Reading) bool {
+// foreign reports whether a reading teaches a model that answers, or next, which is about to serve, something of a
+// condition that it does not know. next then has to catch up with the store before it serves.
+func (s *Service) foreign(l *lanes, next *served, readings []turbofan.Reading) bool {
 	found := false
 	for i := range readings {
 		r := &readings[i]
-		found = found || m.foreign(r, s.cfg.Shared)
+		found = found || l.champion.foreign(r, s.cfg.Shared) || l.canary != nil && l.canary.foreign(r, s.cfg.Shared)
 		if next != nil && next.foreign(r, false) {
 			next.behind.Store(true)
 			found = true
@@ -302,10 +312,13 @@ func warnings(r *turbofan.Reading, late bool, status condition.Status) []string 
 }
 
 // predictStateless answers histories that come with the request. Nothing is read, learned or written.
-func (s *Service) predictStateless(ctx context.Context, m *served, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
-	spec := m.model.Spec()
-	states := map[string]*feature.State{}
-	row := make([]float32, len(spec.Columns))
+func (s *Service) predictStateless(ctx context.Context, l *lanes, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+	type life struct {
+		by    *served
+		state *feature.State
+		row   []float32
+	}
+	lives := map[string]*life{}
 	out := make([]turbofan.Prediction, len(req.Readings))
 	now := time.Now().UTC()
 	for i := range req.Readings {
@@ -313,15 +326,17 @@ func (s *Service) predictStateless(ctx context.Context, m *served, req turbofan.
 			return nil, ctx.Err()
 		}
 		r := &req.Readings[i]
-		st := states[r.UnitID]
-		if st == nil {
-			st = spec.NewState()
-			states[r.UnitID] = st
+		u := lives[r.UnitID]
+		if u == nil {
+			m := l.of(r.UnitID)
+			spec := m.model.Spec()
+			u = &life{by: m, state: spec.NewState(), row: make([]float32, len(spec.Columns))}
+			lives[r.UnitID] = u
 		}
-		if r.Cycle <= st.LastCycle {
-			return nil, named(turbofan.Invalid("reading.cycle", "%d of unit %s is not after cycle %d before it", r.Cycle, r.UnitID, st.LastCycle), req.Readings, i)
+		if r.Cycle <= u.state.LastCycle {
+			return nil, named(turbofan.Invalid("reading.cycle", "%d of unit %s is not after cycle %d before it", r.Cycle, r.UnitID, u.state.LastCycle), req.Readings, i)
 		}
-		if err := s.answer(m, st, row, r, now, req.Explain, &out[i]); err != nil {
+		if err := s.answer(u.by, u.state, u.row, r, now, req.Explain, &out[i]); err != nil {
 			return nil, err
 		}
 	}

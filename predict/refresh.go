@@ -12,37 +12,54 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"turbofan"
 	"turbofan/condition"
 	"turbofan/model"
 )
 
 // Refresh resolves the alias and, where it names another version, fetches that version, opens it, lets it answer its
-// golden histories and only then swaps. It reports whether a new version serves. After an error the old one stays.
+// golden histories and only then swaps. It reports whether a new version serves. After an error the old one stays. The
+// versions that are tried beside the champion are brought up to date in the same way, see refreshTrials.
 func (s *Service) Refresh(ctx context.Context) (bool, error) {
 	s.refresh.Lock()
 	defer s.refresh.Unlock()
+	swapped, err := s.refreshChampion(ctx)
+	if s.lanes.Load() == nil || s.cfg.Version != "" {
+		return swapped, err
+	}
+	return swapped, errors.Join(err, s.refreshTrials(ctx))
+}
+
+func (s *Service) refreshChampion(ctx context.Context) (bool, error) {
 	v, err := s.resolve(ctx)
 	if err != nil {
-		if turbofan.ErrorCode(err) != turbofan.ENotFound || s.served.Load() != nil {
+		if turbofan.ErrorCode(err) != turbofan.ENotFound || s.lanes.Load() != nil {
 			s.fail(ctx, "resolve "+s.cfg.ModelName, err)
 		}
 		return false, s.fallBack(ctx, err)
 	}
-	old := s.served.Load()
-	if old != nil && sameVersion(old.version, v) {
+	old := s.lanes.Load()
+	if old != nil && sameVersion(old.champion.version, v) {
 		s.recovered()
 		return false, nil
 	}
+	if old != nil && old.canary != nil && sameVersion(old.canary.version, v) {
+		s.crown(ctx, old.canary)
+		s.recovered()
+		s.remember(v, old)
+		return true, nil
+	}
 	m, err := s.load(ctx, v)
 	if err == nil && old != nil {
-		err = sameChannels(&old.model.Spec().Schema, &m.Spec().Schema)
+		err = sameChannels(&old.champion.model.Spec().Schema, &m.Spec().Schema)
 	}
 	if err != nil {
 		s.fail(ctx, "version "+v.Version, err)
 		return false, s.fallBack(ctx, err)
 	}
-	if err := s.install(ctx, &served{model: m, version: v, since: time.Now()}); err != nil {
+	if err := s.install(ctx, s.newServed(m, v), asChampion); err != nil {
 		s.fail(ctx, "version "+v.Version, err)
 		return false, err
 	}
@@ -139,12 +156,18 @@ func cached(v turbofan.ModelVersion) string {
 // lastGood names the file that remembers the newest version that served, for a start at which the champion cannot.
 const lastGood = "last-good.json"
 
-// remember writes down what serves and clears the cache of all but that and the version before it, which a rollback
-// would ask for.
-func (s *Service) remember(v turbofan.ModelVersion, before *served) {
+// remember writes down what serves and clears the cache of all but that, the version before it, which a rollback would
+// ask for, and what is tried.
+func (s *Service) remember(v turbofan.ModelVersion, before *lanes) {
 	keep := []string{lastGood, cached(v)}
 	if before != nil {
-		keep = append(keep, cached(before.version))
+		keep = append(keep, cached(before.champion.version))
+		if before.canary != nil {
+			keep = append(keep, cached(before.canary.version))
+		}
+	}
+	if sh := s.shadow.Load(); sh != nil {
+		keep = append(keep, cached(sh.served.version))
 	}
 	tmp := filepath.Join(s.cfg.CacheDir, lastGood+".tmp")
 	b, err := json.Marshal(v)
@@ -172,7 +195,7 @@ func (s *Service) remember(v turbofan.ModelVersion, before *served) {
 // fallBack serves the version that served before, at a start at which the champion cannot; cause is returned either
 // way, because the champion still does not serve.
 func (s *Service) fallBack(ctx context.Context, cause error) error {
-	if s.served.Load() != nil {
+	if s.lanes.Load() != nil {
 		return cause
 	}
 	var v turbofan.ModelVersion
@@ -184,20 +207,35 @@ func (s *Service) fallBack(ctx context.Context, cause error) error {
 	if err != nil {
 		return cause
 	}
-	if err := s.install(ctx, &served{model: m, version: v, since: time.Now()}); err != nil {
+	if err := s.install(ctx, s.newServed(m, v), asChampion); err != nil {
 		return cause
 	}
 	s.log.Warn("serving the version that served before", "version", v.Version)
 	return cause
 }
 
-// install primes the new model's operating conditions from the young readings in the store, rebuilds the states of live
-// units beside those that answer, and swaps. Readings in conditions that the new model does not know are held back for
-// the last step alone, so that none is left out or learned twice; all others wait for nothing.
-func (s *Service) install(ctx context.Context, next *served) (err error) {
+// newServed makes of an opened model one that can be installed.
+func (s *Service) newServed(m *model.Model, v turbofan.ModelVersion) *served {
+	return &served{model: m, version: v, since: time.Now(), horizon: m.Config().Horizon,
+		comm: condition.NewCommissioner(m.Spec().Normalizer), answers: s.metrics.answers.WithLabelValues(v.Version)}
+}
+
+// place puts a model where it answers: given what answers now, nil at the start, it returns what does after.
+type place func(next *served, now *lanes) *lanes
+
+func asChampion(next *served, now *lanes) *lanes {
+	l := &lanes{champion: next}
+	if now != nil {
+		l.canary, l.share = now.canary, now.share
+	}
+	return l
+}
+
+// install primes the new model's operating conditions from the young readings in the store, rebuilds the states of the
+// live units that it will answer beside those that answer, and swaps. Readings in conditions that the new model does not
+// know are held back for the last step alone, so that none is left out or learned twice; all others wait for nothing.
+func (s *Service) install(ctx context.Context, next *served, to place) (err error) {
 	defer func() { next.refused.Store(err != nil) }()
-	next.horizon = next.model.Config().Horizon
-	next.comm = condition.NewCommissioner(next.model.Spec().Normalizer)
 	s.candidate.Store(next)
 	defer s.candidate.Store(nil)
 	s.gate.synchronize()
@@ -205,24 +243,14 @@ func (s *Service) install(ctx context.Context, next *served) (err error) {
 	if err != nil {
 		return err
 	}
-	old := s.served.Load()
-	if old != nil && s.cfg.Prewarm > 0 && !s.cfg.Shared {
-		s.warmUp(ctx, next)
+	if old := s.lanes.Load(); old != nil && s.cfg.Prewarm > 0 && !s.cfg.Shared {
+		s.warmUp(ctx, next, to(next, old))
 	}
-	if err := s.swap(ctx, next, foreign); err != nil {
-		return err
-	}
-	if old != nil {
-		s.metrics.info.DeleteLabelValues(old.version.Name, old.version.Version)
-		s.metrics.swaps.Inc()
-	}
-	s.metrics.info.WithLabelValues(next.version.Name, next.version.Version).Set(1)
-	s.log.Info("model serves", "model", next.version.Name, "version", next.version.Version, "digest", next.model.Digest()[:12])
-	return nil
+	return s.swap(ctx, next, to, foreign)
 }
 
 // swap lets next serve, after it has learned what is foreign to it and came while it was made ready.
-func (s *Service) swap(ctx context.Context, next *served, foreign bool) error {
+func (s *Service) swap(ctx context.Context, next *served, to place, foreign bool) error {
 	s.learnMu.Lock()
 	defer s.learnMu.Unlock()
 	if foreign || next.behind.Load() {
@@ -230,12 +258,43 @@ func (s *Service) swap(ctx context.Context, next *served, foreign bool) error {
 			return err
 		}
 	}
-	if old := s.served.Swap(next); old != nil {
-		s.statusMu.Lock()
-		s.swaps++
-		s.statusMu.Unlock()
-	}
+	s.put(to(next, s.lanes.Load()))
 	return nil
+}
+
+// crown makes the canary champion. It has learned all along what the champion has; only the units that it did not answer
+// have to be brought to it.
+func (s *Service) crown(ctx context.Context, next *served) {
+	to := func(next *served, _ *lanes) *lanes { return &lanes{champion: next} }
+	if s.cfg.Prewarm > 0 && !s.cfg.Shared {
+		s.warmUp(ctx, next, to(next, nil))
+	}
+	s.learnMu.Lock()
+	defer s.learnMu.Unlock()
+	now := s.lanes.Load()
+	s.put(to(now.canary, now)) // a request that failed may have put another in its place
+}
+
+// put lets l answer and tells the metrics and the log. The caller holds learnMu.
+func (s *Service) put(l *lanes) {
+	old := s.lanes.Swap(l)
+	if old == nil || !sameVersion(old.champion.version, l.champion.version) {
+		v := l.champion.version
+		if old != nil {
+			s.statusMu.Lock()
+			s.swaps++
+			s.statusMu.Unlock()
+			s.metrics.info.DeleteLabelValues(old.champion.version.Name, old.champion.version.Version)
+			s.metrics.swaps.Inc()
+		}
+		s.metrics.info.WithLabelValues(v.Name, v.Version).Set(1)
+		s.log.Info("model serves", "model", v.Name, "version", v.Version, "digest", l.champion.model.Digest()[:12])
+	}
+	s.metrics.trial.DeletePartialMatch(prometheus.Labels{"part": turbofan.CanaryAlias})
+	s.metrics.share.Set(l.share)
+	if l.canary != nil {
+		s.metrics.trial.WithLabelValues(turbofan.CanaryAlias, l.canary.version.Name, l.canary.version.Version).Set(1)
+	}
 }
 
 // prime lets the model's commissioner learn from stored readings of young units, in order of arrival, from where it

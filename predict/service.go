@@ -3,6 +3,7 @@
 package predict
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -87,9 +88,10 @@ type Service struct {
 	log      *slog.Logger
 	metrics  metrics
 
-	served  atomic.Pointer[served]
-	gate    gate       // every request goes through it; see install
-	learnMu sync.Mutex // orders readings in unknown conditions, from learning to storing; taken after units' locks
+	lanes   atomic.Pointer[lanes]  // nil until a model serves; replaced as a whole, under learnMu
+	shadow  atomic.Pointer[shadow] // nil without a challenger
+	gate    gate                   // every request goes through it; see install
+	learnMu sync.Mutex             // orders readings in unknown conditions, from learning to storing; taken after units' locks
 	// candidate is the model that is about to serve, nil most of the time.
 	candidate atomic.Pointer[served]
 	shards    [shards]shard
@@ -100,6 +102,7 @@ type Service struct {
 	swaps       int
 	failures    int
 	lastFailure string
+	trials      map[string]string // why what an alias names is not tried, by alias
 }
 
 var _ turbofan.PredictionService = (*Service)(nil)
@@ -115,6 +118,8 @@ type served struct {
 	// learn was on its way after that. Both matter until the model serves, seq also later where the store is shared.
 	seq    int64
 	behind atomic.Bool
+	// answers counts what the version has answered.
+	answers prometheus.Counter
 	// refused is set when the model could not be made ready; what was warmed for it is then of no use.
 	refused atomic.Bool
 }
@@ -137,7 +142,7 @@ func New(cfg Config, registry turbofan.Registry, stores Stores, reg prometheus.R
 	if err := os.MkdirAll(cfg.CacheDir, 0o755); err != nil {
 		return nil, fmt.Errorf("open prediction service: %w", err)
 	}
-	s := &Service{cfg: cfg, registry: registry, stores: stores, log: log}
+	s := &Service{cfg: cfg, registry: registry, stores: stores, log: log, trials: map[string]string{}}
 	if err := s.ids.init(); err != nil {
 		return nil, fmt.Errorf("open prediction service: %w", err)
 	}
@@ -159,6 +164,7 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			s.endShadow(nil)
 			return nil
 		case <-tick.C:
 		}
@@ -171,9 +177,9 @@ func (s *Service) Ready(context.Context) error {
 	return err
 }
 
-func (s *Service) current() (*served, error) {
-	if m := s.served.Load(); m != nil {
-		return m, nil
+func (s *Service) current() (*lanes, error) {
+	if l := s.lanes.Load(); l != nil {
+		return l, nil
 	}
 	s.statusMu.Lock()
 	defer s.statusMu.Unlock()
@@ -185,14 +191,23 @@ func (s *Service) current() (*served, error) {
 
 // Serving says which model answers.
 func (s *Service) Serving(context.Context) (turbofan.Serving, error) {
-	m, err := s.current()
+	l, err := s.current()
 	if err != nil {
 		return turbofan.Serving{}, err
 	}
+	m, units := l.champion, s.liveUnits()
 	s.statusMu.Lock()
 	defer s.statusMu.Unlock()
-	return turbofan.Serving{ModelName: m.version.Name, ModelVersion: m.version.Version, Digest: m.model.Digest(), Since: m.since,
-		Swaps: s.swaps, Failures: s.failures, LastFailure: s.lastFailure, Units: s.liveUnits()}, nil
+	out := turbofan.Serving{ModelName: m.version.Name, ModelVersion: m.version.Version, Digest: m.model.Digest(), Since: m.since,
+		Swaps: s.swaps, Failures: s.failures, LastFailure: s.lastFailure, Units: units}
+	if l.canary != nil {
+		out.Canary, out.CanaryShare = l.canary.version.Version, l.share
+	}
+	if sh := s.shadow.Load(); sh != nil {
+		out.Challenger, out.ChallengerDropped = sh.served.version.Version, int(sh.dropped.Load())
+	}
+	out.TrialFailure = cmp.Or(s.trials[turbofan.CanaryAlias], s.trials[turbofan.ChallengerAlias])
+	return out, nil
 }
 
 // Units lists the units seen, the newest reading first.
@@ -257,6 +272,19 @@ type metrics struct {
 	failures prometheus.Counter
 	rebuilds prometheus.Counter
 	rebuild  prometheus.Histogram
+	answers  *prometheus.CounterVec
+	trial    *prometheus.GaugeVec
+	share    prometheus.Gauge
+	shadow   shadowMetrics
+}
+
+// shadowMetrics tell of silent answers.
+type shadowMetrics struct {
+	answers    *prometheus.CounterVec
+	dropped    prometheus.Counter
+	failures   prometheus.Counter
+	waiting    prometheus.Gauge
+	difference prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, units func() int) (metrics, error) {
@@ -267,12 +295,24 @@ func newMetrics(reg prometheus.Registerer, units func() int) (metrics, error) {
 		rebuilds: prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_unit_rebuilds_total", Help: "Unit states rebuilt from stored readings."}),
 		rebuild:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "turbofan_unit_rebuild_seconds", Help: "Time to rebuild one unit from its stored readings.", Buckets: prometheus.ExponentialBuckets(1e-4, 4, 8)}),
 	}
+	m.answers = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "turbofan_answers_total", Help: "Predictions answered and logged, by model version."}, []string{"model_version"})
+	m.trial = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "turbofan_trial_info", Help: "The versions that are tried beside the champion, canary or challenger; the value is always 1."}, []string{"part", "model_name", "model_version"})
+	m.share = prometheus.NewGauge(prometheus.GaugeOpts{Name: "turbofan_canary_share", Help: "The share of units that the canary answers; 0 without one."})
+	m.shadow = shadowMetrics{
+		answers:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "turbofan_shadow_answers_total", Help: "Silent answers of a challenger, by model version."}, []string{"model_version"}),
+		dropped:  prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_shadow_dropped_total", Help: "Readings that the challenger did not answer because its queue was full."}),
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_shadow_failures_total", Help: "Readings that the challenger failed to answer, or whose answer could not be logged."}),
+		waiting:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "turbofan_shadow_queue_readings", Help: "Readings that wait for the challenger."}),
+		difference: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "turbofan_shadow_difference_cycles", Help: "Distance between the challenger's and the sent remaining life, in cycles.",
+			Buckets: []float64{0.5, 1, 2, 5, 10, 20, 40, 80}}),
+	}
 	live := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "turbofan_live_units", Help: "Units with live state in memory."}, func() float64 { return float64(units()) })
 	if reg == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.info, m.swaps, m.failures, m.rebuilds, m.rebuild, live} {
+	for _, c := range []prometheus.Collector{m.info, m.swaps, m.failures, m.rebuilds, m.rebuild, live,
+		m.answers, m.trial, m.share, m.shadow.answers, m.shadow.dropped, m.shadow.failures, m.shadow.waiting, m.shadow.difference} {
 		errs = append(errs, reg.Register(c))
 	}
 	return m, errors.Join(errs...)

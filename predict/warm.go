@@ -68,17 +68,20 @@ func (u *unit) step(r *turbofan.Reading) {
 // warmers is how many units are warmed side by side: enough for their reads to share the store's commits.
 const warmers = 16
 
-// warmUp rebuilds the states of live units under next, those that spoke last first, until all are warm or
-// Config.Prewarm has passed. Units that are left are rebuilt when they speak.
-func (s *Service) warmUp(ctx context.Context, next *served) {
+// warmUp rebuilds the states under next of the live units that next answers after the swap and does not answer now,
+// those that spoke last first, until all are warm or Config.Prewarm has passed. Units that are left are rebuilt when they speak.
+func (s *Service) warmUp(ctx context.Context, next *served, after *lanes) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Prewarm)
 	defer cancel()
+	now := s.lanes.Load()
 	var units []*unit
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for _, u := range sh.units {
-			units = append(units, u)
+			if after.of(u.id) == next && (now == nil || now.of(u.id) != next) {
+				units = append(units, u)
+			}
 		}
 		sh.mu.Unlock()
 	}

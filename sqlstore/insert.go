@@ -7,9 +7,9 @@ const (
 	keepReading      = ` ON CONFLICT (unit_id, cycle) DO NOTHING`
 	readingValues    = 4
 	insertPrediction = `INSERT INTO predictions (id, unit_id, cycle, rul, rul_lower, rul_upper, failure_probability, failure_horizon,
-		health, model_name, model_version, condition, drivers, warnings, predicted_at) VALUES `
+		health, model_name, model_version, condition, drivers, warnings, predicted_at, shadow) VALUES `
 	keepPrediction   = ` ON CONFLICT (id) DO NOTHING`
-	predictionValues = 15
+	predictionValues = 16
 
 	// What follows reads the rows of this commit only. The inner ORDER BY and LIMIT keep SQLite from walking a whole
 	// index in the order that the outer statement would like: that made each commit as slow as the table is long.
@@ -113,5 +113,13 @@ func bindReading(args []any, r *record) []any {
 func bindPrediction(args []any, r *record) []any {
 	p := &r.prediction
 	return append(args, p.ID, p.UnitID, p.Cycle, known(p.RUL), known(p.Lower), known(p.Upper), known(p.FailureProbability),
-		p.FailureHorizon, string(p.Health), p.ModelName, p.ModelVersion, p.Condition, r.drivers, r.warnings, nanos(p.At))
+		p.FailureHorizon, string(p.Health), p.ModelName, p.ModelVersion, p.Condition, r.drivers, r.warnings, nanos(p.At), whether(p.Shadow))
+}
+
+// whether writes a truth value as both databases keep it.
+func whether(v bool) int64 {
+	if v {
+		return 1
+	}
+	return 0
 }

@@ -88,18 +88,18 @@ func checkRecord(r *turbofan.PredictionRecord, i int) error {
 }
 
 const predictionColumns = `p.id, p.unit_id, p.cycle, p.rul, p.rul_lower, p.rul_upper, p.failure_probability, p.failure_horizon,
-	p.health, p.model_name, p.model_version, p.condition, p.drivers, p.warnings, p.predicted_at`
+	p.health, p.model_name, p.model_version, p.condition, p.drivers, p.warnings, p.predicted_at, p.shadow`
 
 // predictionRow receives predictionColumns. Its fields may be NULL as a whole, for a join that found none.
 type predictionRow struct {
 	id, unit, health, name, version, drivers, warnings sql.NullString
-	cycle, horizon, condition, at                      sql.NullInt64
+	cycle, horizon, condition, at, shadow              sql.NullInt64
 	rul, lower, upper, failure                         number
 }
 
 func (r *predictionRow) dest(more ...any) []any {
 	return append([]any{&r.id, &r.unit, &r.cycle, &r.rul, &r.lower, &r.upper, &r.failure, &r.horizon, &r.health, &r.name,
-		&r.version, &r.condition, &r.drivers, &r.warnings, &r.at}, more...)
+		&r.version, &r.condition, &r.drivers, &r.warnings, &r.at, &r.shadow}, more...)
 }
 
 func (r *predictionRow) prediction() (turbofan.Prediction, error) {
@@ -117,7 +117,7 @@ func (r *predictionRow) prediction() (turbofan.Prediction, error) {
 		FailureProbability: float64(r.failure), FailureHorizon: int(r.horizon.Int64),
 		Health: turbofan.Health(r.health.String), Drivers: drivers,
 		ModelName: r.name.String, ModelVersion: r.version.String, Condition: int(r.condition.Int64),
-		Warnings: warnings, At: moment(r.at.Int64),
+		Warnings: warnings, At: moment(r.at.Int64), Shadow: r.shadow.Int64 != 0,
 	}, nil
 }
 
@@ -150,7 +150,7 @@ func scanPredictions(out *[]turbofan.Prediction) func(*sql.Rows) error {
 	}
 }
 
-// Predictions returns the newest predictions that match, oldest first.
+// Predictions returns the newest predictions that match and were sent, oldest first.
 func (s *State) Predictions(ctx context.Context, q turbofan.PredictionQuery) ([]turbofan.Prediction, error) {
 	if q.Last < 1 || q.Last > maxLast {
 		return nil, turbofan.Invalid("last", "must be a whole number from 1 to %d, not %d", maxLast, q.Last)
@@ -158,7 +158,7 @@ func (s *State) Predictions(ctx context.Context, q turbofan.PredictionQuery) ([]
 	if err := s.catchUp(ctx); err != nil {
 		return nil, err
 	}
-	where, args := predictionFilter(q, "p")
+	where, args := predictionFilter(q, "p", "p.shadow = 0")
 	var out []turbofan.Prediction
 	query := `SELECT ` + predictionColumns + ` FROM predictions p` + where + ` ORDER BY p.seq DESC LIMIT ?`
 	if err := s.rows(ctx, "read predictions from", query, append(args, q.Last), scanPredictions(&out)); err != nil {
@@ -170,8 +170,7 @@ func (s *State) Predictions(ctx context.Context, q turbofan.PredictionQuery) ([]
 
 // predictionFilter writes the conditions of q; version is the alias of the table whose model_version is indexed with
 // the order that the query wants.
-func predictionFilter(q turbofan.PredictionQuery, version string) (where string, args []any) {
-	var conditions []string
+func predictionFilter(q turbofan.PredictionQuery, version string, conditions ...string) (where string, args []any) {
 	if q.UnitID != "" {
 		conditions, args = append(conditions, "p.unit_id = ?"), append(args, q.UnitID)
 	}

@@ -93,7 +93,7 @@ func (s *State) Units(ctx context.Context, limit, offset int) ([]turbofan.UnitSu
 	}
 	query := `SELECT ` + predictionColumns + `, u.unit_id, u.first_cycle, u.last_cycle, u.readings, u.last_seen, u.failed_at_cycle
 		FROM (SELECT * FROM units ORDER BY last_seq DESC LIMIT ? OFFSET ?) u
-		LEFT JOIN predictions p ON p.seq = (SELECT MAX(seq) FROM predictions WHERE unit_id = u.unit_id)
+		LEFT JOIN predictions p ON p.seq = (SELECT seq FROM predictions WHERE unit_id = u.unit_id AND shadow = 0 ORDER BY seq DESC LIMIT 1)
 		ORDER BY u.last_seq DESC`
 	var out []turbofan.UnitSummary
 	err := s.rows(ctx, "read units from", query, []any{bound(limit), max(offset, 0)}, func(rows *sql.Rows) error {

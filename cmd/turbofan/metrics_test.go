@@ -211,12 +211,29 @@ func exposeEverything(t *testing.T) map[string]exposition {
 	if res, err := http.Get(cfg.URLs[roleConsole]); err != nil || res.Body.Close() != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("open the console: %v %v", res, err)
 	}
+	tryTheOther(ctx, t, httpapi.NewReleaseClient(cfg.URLs[rolePredict], nil))
 	out := map[string]exposition{}
 	for _, role := range allRoles() {
 		scrape(ctx, t, cfg.URLs[role]+"/metrics") // the handler's own counters show from the second time
 		out[role] = scrape(ctx, t, cfg.URLs[role]+"/metrics")
 	}
 	return out
+}
+
+// tryTheOther lets the version that is not champion answer silently.
+func tryTheOther(ctx context.Context, t *testing.T, s turbofan.ReleaseService) {
+	t.Helper()
+	list, err := s.Models(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(list.Versions, func(v turbofan.ModelSummary) bool { return v.Version != list.Champion })
+	if i < 0 {
+		t.Fatalf("there is no version beside the champion: %+v", list)
+	}
+	if _, err := s.Try(ctx, turbofan.Trial{Alias: turbofan.ChallengerAlias, Version: list.Versions[i].Version}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // startRole runs one role until the test ends and returns where it answers.
