@@ -44,8 +44,11 @@ type Config struct {
 
 	// SpreadUnits is how many units must lie outside of how the reference's units differ from one another: one odd unit
 	// is no drift; 0 leaves the rule out. SpreadAlpha is the probability of as many by chance above which they are none.
+	// SpreadEnded is how many units that lay outside must have ended before a retraining is asked for because of them
+	// alone.
 	SpreadUnits int
 	SpreadAlpha float64
+	SpreadEnded int
 
 	// ProvisionalUnits is how many new units it takes to normalise by a condition that training never saw;
 	// CommissionUnits is how many fix it for good. Until then its mean and spread grow better with each unit.
@@ -80,7 +83,7 @@ func DefaultConfig() Config {
 	return Config{
 		Alias: turbofan.ChampionAlias, Every: 10 * time.Minute, Poll: 500 * time.Millisecond,
 		Window: 1000, MinRows: 300, MinUnits: 20, Threshold: 0.2, Rank: 3, Hysteresis: 0.1,
-		SpreadUnits: 2, SpreadAlpha: 0.015,
+		SpreadUnits: 2, SpreadAlpha: 0.015, SpreadEnded: 10,
 		ProvisionalUnits: 10, CommissionUnits: 50,
 		ErrorRatio: 1.5, ErrorUnits: 20, ScoredRows: 5_000,
 		Retrain: true, Cooldown: 6 * time.Hour, CooldownRows: 5000, SettleRows: 2000, RetryUnits: 5,
@@ -108,6 +111,8 @@ func (c Config) Validate() error {
 		return turbofan.Invalid("drift.cooldown_rows", "must be at least 0, not %d", c.CooldownRows)
 	case c.SettleRows < 0:
 		return turbofan.Invalid("drift.settle_rows", "must be at least 0, not %d", c.SettleRows)
+	case c.SpreadEnded < 1:
+		return turbofan.Invalid("drift.spread_ended", "must be at least 1, not %d", c.SpreadEnded)
 	case c.RetryUnits < 1:
 		return turbofan.Invalid("drift.retry_units", "must be at least 1, not %d", c.RetryUnits)
 	}

@@ -22,7 +22,7 @@ type Window struct {
 	Scored []turbofan.ScoredPrediction
 	// Predictions are the answers of the reference's model to the readings; may be empty.
 	Predictions []turbofan.Prediction
-	// Drifting says that the last verdict was drift.
+	// Drifting says that the last verdict was drift by the sensors' distributions.
 	Drifting bool
 }
 

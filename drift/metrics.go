@@ -13,6 +13,7 @@ type metrics struct {
 	psi, ks                                 *prometheus.GaugeVec
 	psiMean, score, threshold               prometheus.Gauge
 	conditions, rows, units, rmse, rmseKept prometheus.Gauge
+	outside                                 prometheus.Gauge
 	checks, triggers                        *prometheus.CounterVec
 	seconds                                 prometheus.Histogram
 	quality                                 *prometheus.GaugeVec
@@ -40,10 +41,11 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		conditions: gauge("turbofan_drift_new_conditions", "Operating conditions seen so far that the serving model never saw in training."),
 		rows:       gauge("turbofan_drift_window_rows", "Readings that the last check judged."),
 		units:      gauge("turbofan_drift_window_units", "Units that the last check judged."),
+		outside:    gauge("turbofan_drift_units_outside", "Units in the last check that lay outside of how the units of the reference differ from one another at their age."),
 		rmse:       gauge("turbofan_drift_rmse", "Live RMSE of the serving version in cycles where enough outcomes are known, else NaN."),
 		rmseKept:   gauge("turbofan_drift_reference_rmse", "RMSE in cycles that the serving version showed in validation, else NaN."),
 		checks:     counter("turbofan_drift_checks_total", "Checks by verdict; error for one that drew none.", "verdict"),
-		triggers:   counter("turbofan_drift_retraining_requests_total", "Verdicts of drift by what became of them: submitted, active, cooling, failed or off.", "result"),
+		triggers:   counter("turbofan_drift_retraining_requests_total", "Verdicts of drift by what became of them: submitted, active, cooling, early, failed or off.", "result"),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "turbofan_drift_check_seconds", Help: "Time a check took, in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
 		}),
@@ -52,7 +54,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, v := range []string{string(turbofan.NoDrift), string(turbofan.Drifted), string(turbofan.InsufficientData), checkError} {
 		m.checks.WithLabelValues(v)
 	}
-	for _, r := range []string{triggerSubmitted, triggerActive, triggerCooling, triggerFailed, triggerOff} {
+	for _, r := range []string{triggerSubmitted, triggerActive, triggerCooling, triggerEarly, triggerFailed, triggerOff} {
 		m.triggers.WithLabelValues(r)
 	}
 	for _, k := range qualityKinds() {
@@ -61,7 +63,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.psi, m.ks, m.psiMean, m.score, m.threshold, m.conditions, m.rows, m.units, m.rmse, m.rmseKept,
+	for _, c := range []prometheus.Collector{m.psi, m.ks, m.psiMean, m.score, m.threshold, m.conditions, m.rows, m.units, m.outside, m.rmse, m.rmseKept,
 		m.checks, m.triggers, m.seconds, m.quality} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register drift metrics: %w", err)
@@ -97,6 +99,12 @@ func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
 	}
 	if r.Verdict == turbofan.InsufficientData {
 		return
+	}
+	if r.Spread != nil {
+		m.outside.Set(0)
+		if r.Spread.Drifted {
+			m.outside.Set(float64(r.Spread.Outside))
+		}
 	}
 	m.psiMean.Set(r.PSIMean)
 	m.score.Set(r.Score)

@@ -119,7 +119,8 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 	if err := s.stores.Reports.SaveReport(ctx, report); err != nil {
 		return report, fmt.Errorf("save drift report: %w", err)
 	}
-	if s.cfg.Events != nil && report.Verdict == turbofan.Drifted && !w.Drifting {
+	again := len(previous) > 0 && previous[0].Verdict == turbofan.Drifted && sameModel(&previous[0], l)
+	if s.cfg.Events != nil && report.Verdict == turbofan.Drifted && !again {
 		s.cfg.Events.Publish(ctx, turbofan.Event{Kind: turbofan.EventDrift, At: report.At, Because: report.Because, ModelName: report.ModelName,
 			ModelVersion: report.ModelVersion, ReportID: report.ID, JobID: report.RetrainingJob})
 	}
@@ -129,11 +130,15 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 	return report, nil
 }
 
+func sameModel(r *turbofan.DriftReport, l *loaded) bool {
+	return r.ModelName == l.version.Name && r.ModelVersion == l.version.Version
+}
+
 // window reads what is to be judged.
 func (s *Service) window(ctx context.Context, l *loaded, previous []turbofan.DriftReport) (Window, error) {
 	w := Window{Unseen: l.conditions.Unseen()}
 	for _, r := range previous {
-		w.Drifting = r.Verdict == turbofan.Drifted && r.ModelName == l.version.Name && r.ModelVersion == l.version.Version
+		w.Drifting = r.Verdict == turbofan.Drifted && r.Score > r.Threshold && sameModel(&r, l)
 	}
 	var err error
 	if w.Readings, err = s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{Last: s.cfg.Window}); err != nil {

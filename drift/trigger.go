@@ -17,6 +17,7 @@ const (
 	triggerSubmitted = "submitted" // a job was created
 	triggerActive    = "active"    // a job already waits or runs
 	triggerCooling   = "cooling"   // the last job is too recent
+	triggerEarly     = "early"     // the units that changed have not ended: there is nothing to learn from yet
 	triggerFailed    = "failed"    // the retraining service did not answer
 )
 
@@ -25,6 +26,15 @@ const (
 func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport, window []turbofan.StoredReading) error {
 	if !s.cfg.Retrain || s.retrain == nil {
 		s.metrics.trigger(triggerOff)
+		return nil
+	}
+	wait, err := s.early(ctx, report)
+	if err != nil {
+		return err
+	}
+	if wait != "" {
+		report.Because += "; no retraining: " + wait
+		s.metrics.trigger(triggerEarly)
 		return nil
 	}
 	jobs, err := s.retrain.Jobs(ctx, 1)
@@ -59,6 +69,42 @@ func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport, win
 	default:
 		return s.triggerFailed(ctx, "submit retraining", err)
 	}
+}
+
+// early says how many units must still end before a verdict that was drawn from units alone is worth a retraining; ""
+// where another rule agrees. The rule on units speaks while those that changed are in service: what has ended by then is
+// of the old kind, and a challenger that learned from it would be refused.
+func (s *Service) early(ctx context.Context, report *turbofan.DriftReport) (string, error) {
+	if report.Score > report.Threshold || errorTooLarge(report, s.cfg) || s.stores.Outcomes == nil {
+		return "", nil
+	}
+	reports, err := s.stores.Reports.Reports(ctx, reportsBack)
+	if err != nil {
+		return "", fmt.Errorf("read drift reports: %w", err)
+	}
+	outside := map[string]bool{}
+	for _, r := range append(reports, *report) {
+		if r.ModelName != report.ModelName || r.ModelVersion != report.ModelVersion || r.Spread == nil || !r.Spread.Drifted {
+			continue
+		}
+		for _, id := range r.Spread.UnitIDs {
+			outside[id] = true
+		}
+	}
+	failed, err := s.stores.Outcomes.FailedUnits(ctx, time.Time{})
+	if err != nil {
+		return "", fmt.Errorf("read failed units: %w", err)
+	}
+	ended := 0
+	for i := range failed {
+		if outside[failed[i].UnitID] {
+			ended++
+		}
+	}
+	if ended >= s.cfg.SpreadEnded {
+		return "", nil
+	}
+	return fmt.Sprintf("%d of %d such units have ended, from which it could learn", ended, s.cfg.SpreadEnded), nil
 }
 
 func (s *Service) triggerFailed(ctx context.Context, op string, err error) error {

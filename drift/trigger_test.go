@@ -194,3 +194,33 @@ func TestDriftIsToldOnce(t *testing.T) {
 		t.Errorf("heard %+v, want report %s once", heard, report.ID)
 	}
 }
+
+// Units that no longer go together raise an alarm at once; a retraining waits until as many of them have ended as it
+// could learn from.
+func TestOddUnitsMustEndFirst(t *testing.T) {
+	r, f := newRig(t), &trainer{}
+	r.retrain, r.cfg.SpreadEnded = f, 4
+	r.open(t)
+	defer r.close(t)
+	r.serve(t, pumpReference(t))
+	window := odd(21, 4, []int{1, 4}, 3)
+	readings := make([]turbofan.Reading, len(window))
+	for i := range window {
+		readings[i] = window[i].Reading
+	}
+	r.send(t, readings)
+	first := expect(t, r, "", "; no retraining: 0 of 4 such units have ended, from which it could learn")
+	if first.Spread == nil || len(first.Spread.UnitIDs) != 4 {
+		t.Fatalf("%+v", first.Spread)
+	}
+	r.fail(t, first.Spread.UnitIDs[:3]...)
+	expect(t, r, "", "; no retraining: 3 of 4 such units")
+	if got := r.value(t, "turbofan_drift_units_outside", ""); got != 4 {
+		t.Errorf("the metric says %v units are outside", got)
+	}
+	if got := r.value(t, "turbofan_drift_retraining_requests_total", "early"); got != 2 {
+		t.Errorf("%v verdicts were too early, want 2", got)
+	}
+	r.fail(t, first.Spread.UnitIDs[3])
+	expect(t, r, "job-1", "4 of ")
+}

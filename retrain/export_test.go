@@ -7,5 +7,6 @@ import (
 
 // Fault lets tests ask why a unit is left out.
 func Fault(m *model.Model, baseline []turbofan.History, h turbofan.History) (string, error) {
-	return newInspector(baseline, &champion{model: m}).fault(&h)
+	why, _, err := newInspector(baseline, &champion{model: m}).fault(&h)
+	return why, err
 }

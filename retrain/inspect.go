@@ -20,6 +20,12 @@ const (
 	maxMissing = 0.5
 	alone      = 0.5
 	surprise   = 2 // times the champion's validated error
+	// An end that nobody saw the unit get to is in doubt from doubt times that error on: of sound engines two in a
+	// hundred are. Beyond maxDoubted units, and maxDoubtedShare of the new, the other ends are not believed either: they
+	// come from the same hand.
+	doubt           = 1.4
+	maxDoubted      = 2
+	maxDoubtedShare = 0.2
 )
 
 // inspector finds units that must not be learned from: what is broken would be taken for how engines wear.
@@ -60,27 +66,43 @@ func longestRuns(rs []turbofan.Reading) []int {
 	return longest
 }
 
-// fault says why a unit must not be learned from; "" when nothing speaks against it. Without a champion nothing is known
-// that could.
-func (in *inspector) fault(h *turbofan.History) (string, error) {
+// fault says why a unit must not be learned from; "" when nothing speaks against it. doubted tells that its stated end
+// is in doubt, whether or not that is enough to leave it out. Without a champion nothing is known that could.
+func (in *inspector) fault(h *turbofan.History) (why string, doubted bool, err error) {
 	if in.ch == nil {
-		return "", nil
+		return "", false, nil
 	}
+	if why := in.broken(h); why != "" {
+		return why, false, nil
+	}
+	return in.silence(h)
+}
+
+// broken says which of a unit's sensors cannot be believed.
+func (in *inspector) broken(h *turbofan.History) string {
 	spec := in.ch.model.Spec()
 	runs := longestRuns(h.Readings)
 	for _, k := range spec.Keep {
 		name := spec.Schema.Sensors[k].Name
 		if k < len(in.run) && runs[k] >= max(minRun, runFactor*in.run[k]) {
-			return fmt.Sprintf("%s repeats itself for %d readings, in the baseline for at most %d", name, runs[k], in.run[k]), nil
+			return fmt.Sprintf("%s repeats itself for %d readings, in the baseline for at most %d", name, runs[k], in.run[k])
 		}
 		if n := missing(h, k); n > maxMissing {
-			return fmt.Sprintf("%s is missing in %.0f%% of readings", name, 100*n), nil
+			return fmt.Sprintf("%s is missing in %.0f%% of readings", name, 100*n)
 		}
 	}
-	if why := in.levels(h); why != "" {
-		return why, nil
+	return in.levels(h)
+}
+
+// disbelieved is the error that refuses a job because the ends of too many of the new units are in doubt; nil where they
+// are few. Ends that were mixed up look like this: of two units that are exchanged, one seems to live on past its last
+// reading, and the other is refused because it spoke after its end.
+func disbelieved(doubted, all int) error {
+	if doubted <= maxDoubted || float64(doubted) <= maxDoubtedShare*float64(all) {
+		return nil
 	}
-	return in.silence(h)
+	return turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were last heard of more than %d cycles before the end that is stated for them, which the champion had not expected: ends may have been mixed up, so the others are not believed either; check the outcomes",
+		doubted, all, maxSilence)
 }
 
 func missing(h *turbofan.History, sensor int) float64 {
@@ -187,19 +209,19 @@ func median(v []float64) float64 {
 
 // silence doubts an end that lies far past the unit's last reading: nobody saw the unit get there. It is believed where
 // the champion had expected about that.
-func (in *inspector) silence(h *turbofan.History) (string, error) {
+func (in *inspector) silence(h *turbofan.History) (why string, doubted bool, err error) {
 	last := h.Readings[len(h.Readings)-1].Cycle
 	gap := h.FailedAtCycle - last
 	if gap <= maxSilence {
-		return "", nil
+		return "", false, nil
 	}
 	errs, err := in.ch.model.Errors(Production, []turbofan.History{*h})
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	rmse, usual := math.Sqrt(errs[0].SSE/float64(errs[0].Rows)), float64(in.ch.model.Metrics().RMSEClipped)
 	if rmse > surprise*usual {
-		return fmt.Sprintf("it sent its last reading %d cycles before the end that is stated for it, and the champion is %.1f cycles off where %.1f is usual", gap, rmse, usual), nil
+		why = fmt.Sprintf("it sent its last reading %d cycles before the end that is stated for it, and the champion is %.1f cycles off where %.1f is usual", gap, rmse, usual)
 	}
-	return "", nil
+	return why, rmse > doubt*usual, nil
 }

@@ -136,6 +136,7 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 	}
 	g.data.CutOff = j.DataCutOff
 	inspect := newInspector(g.data.Units, g.ch)
+	doubted := 0
 	for i, f := range failed {
 		h, err := s.history(ctx, g.data.Schema, f)
 		if err != nil {
@@ -146,9 +147,12 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 		}
 		if isNew[i] {
 			g.news++
-			why, err := inspect.fault(h)
+			why, inDoubt, err := inspect.fault(h)
 			if err != nil {
 				return g, fmt.Errorf("inspect unit %s: %w", f.UnitID, err)
+			}
+			if inDoubt {
+				doubted++
 			}
 			if why != "" {
 				s.log.Warn("unit left out of retraining", "job", j.ID, "unit", f.UnitID, "because", why)
@@ -158,6 +162,9 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 		}
 		g.data.Units = append(g.data.Units, *h)
 		g.data.Origin = append(g.data.Origin, Production)
+	}
+	if err := disbelieved(doubted, g.news); err != nil {
+		return g, err
 	}
 	if left := g.news - len(g.fresh); left > 0 && g.ch != nil && !j.Force && len(g.fresh) < s.cfg.MinNewUnits {
 		return g, turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were left out, because their sensors or their stated ends cannot be trusted (the log says why of each); %d remain and %d are needed, so %d are missing",
