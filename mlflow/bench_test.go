@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -290,11 +291,16 @@ func BenchmarkFilteredSearch(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			c.q.ExperimentIDs = []string{e.ID}
+			var took []time.Duration
 			for b.Loop() {
+				begin := time.Now()
 				if _, _, err := r.SearchRuns(ctx, c.q); err != nil {
 					b.Fatal(err)
 				}
+				took = append(took, time.Since(begin))
 			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)*95/100].Microseconds())/1000, "p95-ms")
 		})
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
+	"turbofan"
 	"turbofan/stat"
 )
 
@@ -201,6 +203,33 @@ func (h *heldOut) without(fold int) *heldOut {
 		if h.fold[i] != fold {
 			out.unit, out.cycle = append(out.unit, h.unit[i]), append(out.cycle, h.cycle[i])
 			out.rul, out.pred = append(out.rul, h.rul[i]), append(out.pred, h.pred[i])
+		}
+	}
+	return out
+}
+
+// byFold is the error by the test protocol of each fold's units, truth clipped at limit.
+func (h *heldOut) byFold(folds int, limit float64) []float64 {
+	out := make([]float64, folds)
+	for f := range out {
+		part := &heldOut{life: h.life}
+		for i := range h.rul {
+			if h.fold[i] == f {
+				part.unit, part.cycle = append(part.unit, h.unit[i]), append(part.cycle, h.cycle[i])
+				part.rul, part.pred = append(part.rul, h.rul[i]), append(part.pred, h.pred[i])
+			}
+		}
+		out[f] = part.rmse(limit)
+	}
+	return out
+}
+
+// FoldMetrics returns the error of each fold as a metric whose step is the fold, from 1.
+func (m *Model) FoldMetrics(at time.Time) []turbofan.Metric {
+	var out []turbofan.Metric
+	for f, rmse := range m.foldRMSE {
+		if finite(rmse) {
+			out = append(out, turbofan.Metric{Key: "cv_rmse_fold", Value: rmse, Step: int64(f + 1), At: at})
 		}
 	}
 	return out

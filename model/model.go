@@ -27,6 +27,7 @@ type Model struct {
 	metrics     Metrics
 	data        DataSummary
 	heldOut     []UnitError
+	foldRMSE    []float64 // after training only
 	digest      string
 	scratch     sync.Pool // of *explanation
 	lateColumn  int       // -1 where rows do not say
@@ -85,6 +86,10 @@ func (m *Model) Data() DataSummary { return m.data }
 // HeldOut returns the cross-validated error of every training unit, each by a model that had not seen it: what a
 // challenger is compared with on the same units.
 func (m *Model) HeldOut() []UnitError { return m.heldOut }
+
+// FoldRMSE returns the error (truth clipped, in cycles) of each fold of the cross-validation. Only the process that
+// trained the model knows it; the artifact does not keep it, and a model that was opened returns nil.
+func (m *Model) FoldRMSE() []float64 { return m.foldRMSE }
 
 // Errors returns the model's error on units that it was not trained on, named by origin.
 func (m *Model) Errors(origin string, units []turbofan.History) ([]UnitError, error) {

@@ -78,6 +78,7 @@ func Train(ctx context.Context, cfg Config, data Data, progress Progress) (*Mode
 	weights := t.blendWeights(oof)
 	oof.combine(weights)
 	m := &Model{cfg: cfg, data: summarise(data), heldOut: unitErrors(cfg, data, &oof.own), spec: final.spec, learner: blend(final.kinds, weights), late: blend(final.late, []float64{1})}
+	m.foldRMSE = oof.own.byFold(cfg.Folds, cfg.Cap)
 	m.ready()
 	if m.calibration, err = calibrate(cfg, &oof.own, &oof.late); err != nil {
 		return nil, err

@@ -7,17 +7,30 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"turbofan"
+	"turbofan/model"
 	"turbofan/retrain"
 )
 
 func TestBetterChallengerIsPromoted(t *testing.T) {
 	p := newPlant(t)
-	s := p.start(options{})
+	drawn := 0
+	s := p.start(options{change: func(c *retrain.Config) {
+		c.RunTags = map[string]string{"mlflow.source.name": "test"}
+		c.Illustrate = func(_ *model.Model, dir string) error {
+			if drawn++; drawn == 1 {
+				return errors.New("no ink")
+			}
+			return os.WriteFile(filepath.Join(dir, "model.html"), []byte("<svg>"), 0o644)
+		}
+	}})
 	first := s.run(turbofan.RetrainRequest{Reason: "first model"})
 	if first.Status != turbofan.JobSuccess || !first.Result.Promoted || first.Result.Because != "there is no champion yet" || p.serving().Version != "1" {
 		t.Fatalf("first job %+v, %+v", first, first.Result)
@@ -51,11 +64,37 @@ func TestBetterChallengerIsPromoted(t *testing.T) {
 		t.Errorf("tags %v lack a digest", v.Tags)
 	}
 	run := must[turbofan.Run](t)(p.reg.Run(t.Context(), v.RunID))
-	if run.Status != turbofan.RunFinished || len(run.Params) == 0 || len(run.Metrics) == 0 {
+	if run.Status != turbofan.RunFinished || len(run.Params) == 0 || len(run.Metrics) == 0 || !slices.Contains(run.Tags, turbofan.KeyValue{Key: "mlflow.source.name", Value: "test"}) {
 		t.Errorf("run %+v", run)
 	}
+	if pictures := must[[]turbofan.Artifact](t)(p.reg.ListArtifacts(t.Context(), run.ArtifactURI+"/pictures")); len(pictures) != 1 || pictures[0].Path != "model.html" {
+		t.Errorf("pictures %v", pictures)
+	}
+	p.checkFolds(first.Result.RunID)
 	if p.counter("turbofan_promotions_total") != 2 || p.counter("turbofan_rollbacks_total") != 0 {
 		t.Error("promotions and rollbacks are miscounted")
+	}
+}
+
+// checkFolds compares the errors of the folds with that over all units: folds of as many units count alike.
+func (p *plant) checkFolds(runID string) {
+	p.t.Helper()
+	history, _, err := p.reg.MetricHistory(p.t.Context(), turbofan.MetricQuery{RunID: runID, Key: "cv_rmse_fold", Limit: 100})
+	if err != nil || len(history) != small().Folds || len(p.base)%len(history) != 0 {
+		p.t.Fatalf("%d folds of %d units (%v)", len(history), len(p.base), err)
+	}
+	sum := 0.0
+	for i, m := range history {
+		if m.Step != int64(i+1) {
+			p.t.Errorf("fold %d has step %d", i+1, m.Step)
+		}
+		sum += m.Value * m.Value
+	}
+	whole := must[turbofan.Run](p.t)(p.reg.Run(p.t.Context(), runID))
+	for _, m := range whole.Metrics {
+		if got := math.Sqrt(sum / float64(len(history))); m.Key == "cv_rmse_clipped" && math.Abs(got-m.Value) > 1e-9 {
+			p.t.Errorf("the folds come to %v, the whole to %v", got, m.Value)
+		}
 	}
 }
 

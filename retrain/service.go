@@ -34,6 +34,10 @@ type Config struct {
 	// Every is how often a job is submitted without anybody asking, counted from the newest job; 0 is never.
 	Every time.Duration
 	Watch Watch
+	// RunTags are further tags of every run, such as where the program came from.
+	RunTags map[string]string
+	// Illustrate writes pictures of a new challenger into a folder, to be kept with its run; nil draws none.
+	Illustrate func(m *model.Model, dir string) error
 	// Events hears of jobs that start and end, of promotions and of rollbacks; nil means nobody listens.
 	Events turbofan.EventSink
 }

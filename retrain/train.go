@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -407,7 +408,12 @@ func (s *Service) publish(ctx context.Context, j *turbofan.Job, m *model.Model, 
 		return nil, err
 	}
 	tags := s.tags(j, m, ch, d)
-	run, err := s.tracking.StartRun(ctx, s.cfg.Experiment, "retrain-"+j.ID, tags)
+	runTags := maps.Clone(s.cfg.RunTags)
+	if runTags == nil {
+		runTags = map[string]string{}
+	}
+	maps.Copy(runTags, tags)
+	run, err := s.tracking.StartRun(ctx, s.cfg.Experiment, "retrain-"+j.ID, runTags)
 	if err != nil {
 		return nil, fmt.Errorf("start run: %w", err)
 	}
@@ -434,9 +440,11 @@ func (s *Service) register(ctx context.Context, j *turbofan.Job, r *turbofan.Ret
 		logged = append(logged, turbofan.Metric{Key: "gate_" + g.Group + "_champion_rmse", Value: g.Champion, At: now},
 			turbofan.Metric{Key: "gate_" + g.Group + "_challenger_rmse", Value: g.Challenger, At: now})
 	}
+	logged = append(logged, m.FoldMetrics(now)...)
 	if err := s.tracking.LogBatch(ctx, r.RunID, logged, m.Config().Params(), nil); err != nil {
 		return fmt.Errorf("log run: %w", err)
 	}
+	s.illustrate(ctx, r.RunID, m)
 	pending := *j
 	undecided := *r
 	undecided.Promoted = false // not yet
@@ -448,6 +456,23 @@ func (s *Service) register(ctx context.Context, j *turbofan.Job, r *turbofan.Ret
 	}
 	r.ModelVersion = v.Version
 	return nil
+}
+
+// illustrate keeps pictures of the challenger with its run. Without them the run is poorer, not wrong.
+func (s *Service) illustrate(ctx context.Context, runID string, m *model.Model) {
+	if s.cfg.Illustrate == nil {
+		return
+	}
+	dir, err := os.MkdirTemp(s.cfg.WorkDir, "pictures-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		if err = s.cfg.Illustrate(m, dir); err == nil {
+			err = s.tracking.LogArtifacts(ctx, runID, "pictures", dir)
+		}
+	}
+	if err != nil {
+		s.log.Warn("the run has no pictures", "run", runID, "error", err)
+	}
 }
 
 func (s *Service) tags(j *turbofan.Job, m *model.Model, ch *champion, d decision) map[string]string {

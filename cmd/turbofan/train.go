@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -154,7 +155,7 @@ func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string,
 	}
 	defer closeRegistry()
 	name := cfg.Model.Name
-	run, err := tracking.StartRun(ctx, name, "train-"+cfg.Model.Kind, map[string]string{"turbofan.data_digest": m.Data().Digest, "turbofan.reason": "trained by hand"})
+	run, err := tracking.StartRun(ctx, name, "train-"+cfg.Model.Kind, runTags("train", m.Data().Digest, m.Config().RandomState, reasonByHand))
 	if err != nil {
 		return turbofan.ModelVersion{}, false, fmt.Errorf("start run: %w", err)
 	}
@@ -163,10 +164,15 @@ func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string,
 		for k, x := range m.MetricValues() {
 			logged = append(logged, turbofan.Metric{Key: k, Value: x, At: time.Now()})
 		}
+		logged = append(logged, m.FoldMetrics(time.Now())...)
 		if err := tracking.LogBatch(ctx, run.ID, logged, m.Config().Params(), nil); err != nil {
 			return turbofan.ModelVersion{}, false, fmt.Errorf("log run: %w", err)
 		}
-		v, err := reg.CreateVersion(ctx, turbofan.ModelVersion{Name: name, RunID: run.ID, Tags: map[string]string{"turbofan.digest": m.Digest(), "turbofan.reason": "trained by hand"}}, dir)
+		if err := keepPictures(ctx, tracking, run.ID, func(dir string) error { return drawModel(m, dir) }); err != nil {
+			return turbofan.ModelVersion{}, false, err
+		}
+		v, err := reg.CreateVersion(ctx, turbofan.ModelVersion{Name: name, RunID: run.ID, Tags: map[string]string{turbofan.TagDigest: m.Digest(), tagReason: reasonByHand,
+			tagData: m.Data().Digest, tagSeed: strconv.FormatInt(m.Config().RandomState, 10)}}, dir)
 		if err != nil {
 			return v, false, fmt.Errorf("register model: %w", err)
 		}
@@ -177,7 +183,7 @@ func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string,
 		if err := reg.SetAlias(ctx, name, turbofan.ChampionAlias, v.Version); err != nil {
 			return v, false, err
 		}
-		change := turbofan.ModelChange{ModelName: name, From: before.Version, To: v.Version, Because: "trained by hand", At: time.Now()}
+		change := turbofan.ModelChange{ModelName: name, From: before.Version, To: v.Version, Because: reasonByHand, At: time.Now()}
 		return v, true, change.Record(ctx, reg)
 	}()
 	status := turbofan.RunFinished
@@ -185,6 +191,22 @@ func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string,
 		status = turbofan.RunFailed
 	}
 	return v, promoted, errors.Join(err, tracking.EndRun(context.WithoutCancel(ctx), run.ID, status))
+}
+
+// keepPictures draws into a folder and keeps what is there as pictures of a run.
+func keepPictures(ctx context.Context, tracking turbofan.Tracking, runID string, draw func(dir string) error) error {
+	dir, err := os.MkdirTemp("", "turbofan-pictures-")
+	if err != nil {
+		return fmt.Errorf("draw pictures: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	if err := draw(dir); err != nil {
+		return err
+	}
+	if err := tracking.LogArtifacts(ctx, runID, "pictures", dir); err != nil {
+		return fmt.Errorf("keep pictures: %w", err)
+	}
+	return nil
 }
 
 func printTrained(w io.Writer, asJSON bool, m *model.Model, v turbofan.ModelVersion, promoted bool, out string) error {

@@ -262,7 +262,9 @@ func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking t
 		t.Params[d.Name] = at[i]
 	}
 	learner := configured(cfg.learner(), t.Params)
-	run, err := tracking.StartRun(ctx, cfg.Model.Name+"-tune", fmt.Sprintf("%s-trial-%03d", s.name(), t.Number), map[string]string{"turbofan.data_digest": data.Digest, "turbofan.study": s.name()})
+	tags := runTags("tune", data.Digest, s.Seed, fmt.Sprintf("trial %d of %s", t.Number, s.name()))
+	tags["turbofan.study"] = s.name()
+	run, err := tracking.StartRun(ctx, cfg.Model.Name+"-tune", fmt.Sprintf("%s-trial-%03d", s.name(), t.Number), tags)
 	if err != nil {
 		return t, fmt.Errorf("start run: %w", err)
 	}
@@ -291,6 +293,9 @@ func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking t
 		status = turbofan.RunFailed
 	}
 	after := context.WithoutCancel(ctx) // an interrupted trial is told to the registry too
+	if err == nil {
+		err = keepPictures(after, tracking, run.ID, func(dir string) error { return drawPage(s.trialPage(&t), dir, "trial.html") })
+	}
 	return t, errors.Join(err, tracking.LogBatch(after, run.ID, logged, runParams(learner, t.Params), map[string]string{"turbofan.trial": t.State}), tracking.EndRun(after, run.ID, status))
 }
 
