@@ -199,7 +199,8 @@ func TestFaults(t *testing.T) {
 	s.awaitJob(ctx, t)
 	s.awaitVersion(ctx, t, "1")
 	prometheus := startPrometheus(ctx, t, binary, s, rules, alertmanager)
-	prometheus.awaitSamples(ctx, "up == 1", len(jobs))
+	prometheus.awaitSamples(ctx, "up == 1", len(s))
+	s.steady(ctx, t, named("s-", healthy[:1])[0])
 	s.produce(ctx, t, named("a-", healthy), 0, 60)
 	prometheus.awaitSamples(ctx, `increase(turbofan_drift_checks_total{verdict="no_drift"}[1h]) > 2`, 1)
 

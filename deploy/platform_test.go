@@ -126,7 +126,7 @@ type stack map[string]role
 
 func startStack(ctx context.Context, t *testing.T, data string) stack {
 	t.Helper()
-	return startRoles(ctx, t, setup{data: data}, "registry", "retrain", "drift", "predict", "feedback")
+	return startRoles(ctx, t, setup{data: data}, "registry", "retrain", "drift", "predict", "feedback", "console")
 }
 
 // setup is what roles are started with.
@@ -156,6 +156,13 @@ func startRoles(ctx context.Context, t *testing.T, o setup, roles ...string) sta
 		env = append(env, "TURBOFAN_URLS_"+strings.ToUpper(name)+"="+r.url)
 	}
 	return s
+}
+
+// startSimulator streams the fleet, so slowly that it tells nothing new, and shows its metrics where s says.
+func startSimulator(ctx context.Context, t *testing.T, data string, s stack) {
+	t.Helper()
+	startDaemon(ctx, t, buildCommand(t), "simulate", "--data", data, "--subsets", "FD001,FD003", "--rate", "2/s", "--fleet", "5",
+		"--listen", strings.TrimPrefix(s["simulator"].url, "http://"), "--predict-url", s["predict"].url, "--feedback-url", s["feedback"].url)
 }
 
 func (s stack) jobs() turbofan.RetrainingService {
@@ -213,6 +220,16 @@ func (s stack) produce(ctx context.Context, t *testing.T, units []turbofan.Histo
 			if _, err := s.predictions().Predict(ctx, turbofan.PredictRequest{Readings: readings}); err != nil {
 				t.Fatal(err)
 			}
+		}
+	}
+}
+
+// steady sends one unit's readings one by one, so that a request that a busy machine slows is one of many.
+func (s stack) steady(ctx context.Context, t *testing.T, u turbofan.History) {
+	t.Helper()
+	for i := range u.Readings {
+		if _, err := s.predictions().Predict(ctx, turbofan.PredictRequest{Readings: u.Readings[i : i+1]}); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -58,7 +58,7 @@ type rule struct {
 
 // jobs are the roles by the name that Prometheus scrapes them under.
 var jobs = map[string]string{"prediction-api": "predict", "feedback-api": "feedback", "retraining-service": "retrain",
-	"drift-detector": "drift", "registry": "registry"}
+	"drift-detector": "drift", "registry": "registry", "console": "console", "simulator": "simulator"}
 
 func readRules(t *testing.T) (recording, alerting []rule) {
 	t.Helper()
@@ -125,7 +125,7 @@ func TestPromtool(t *testing.T) {
 
 func TestScrapeConfigs(t *testing.T) {
 	ports := map[string]string{"prediction-api": "3000", "feedback-api": "3001", "retraining-service": "3003", "drift-detector": "3004",
-		"registry": "5001", "prometheus": "9090"}
+		"registry": "5001", "console": "8080", "simulator": "3005", "prometheus": "9090"}
 	for _, file := range []string{"prometheus/prometheus.yml", "prometheus/local.yml"} {
 		var c prometheusConfig
 		strictYAML(t, file, &c)
@@ -171,7 +171,7 @@ func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack, 
 		c.Alerting = alertingConfig{}
 	}
 	c.Global = map[string]string{"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "500ms"}
-	c.ScrapeConfigs = slices.DeleteFunc(c.ScrapeConfigs, func(sc scrapeConfig) bool { return jobs[sc.JobName] == "" })
+	c.ScrapeConfigs = slices.DeleteFunc(c.ScrapeConfigs, func(sc scrapeConfig) bool { return s[jobs[sc.JobName]].url == "" })
 	for i := range c.ScrapeConfigs {
 		c.ScrapeConfigs[i].StaticConfigs[0].Targets[0] = strings.TrimPrefix(s[jobs[c.ScrapeConfigs[i].JobName]].url, "http://")
 	}
@@ -185,7 +185,7 @@ func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack, 
 	}
 	addr := freeAddresses(t, 1)[0] // Prometheus cannot be told to take any free port
 	startDaemon(ctx, t, binary, "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"),
-		"--storage.tsdb.retention.time", "15d", "--web.listen-address", addr)
+		"--storage.tsdb.retention.time", "15d", "--enable-feature=exemplar-storage", "--web.listen-address", addr)
 	return prom{url: "http://" + addr, t: t}
 }
 
@@ -205,7 +205,8 @@ func startDaemon(ctx context.Context, t *testing.T, binary string, args ...strin
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
-		if err := cmd.Wait(); err != nil && cmd.ProcessState.String() != "signal: terminated" {
+		const interrupted = 130 // as a shell says it
+		if err := cmd.Wait(); err != nil && cmd.ProcessState.String() != "signal: terminated" && cmd.ProcessState.ExitCode() != interrupted {
 			text, readErr := os.ReadFile(log.Name())
 			t.Errorf("%s ended: %v %v\n%s", filepath.Base(binary), err, readErr, text)
 		}
@@ -303,20 +304,25 @@ func TestMetricsOf(t *testing.T) {
 }
 
 // TestEveryExpressionAnswers runs Prometheus with the shipped rules over the roles, has each role work, and demands data
-// of every panel and every recording rule. Alerts and annotations are silent while all is well: of them it demands a
-// valid query over metrics that exist, silence then, and each of two induced faults to fire its own alert and no other.
+// of every panel and every recording rule, and a mark of every annotation. Alerts are silent while all is well: of them
+// it demands a valid query over metrics that exist, silence then, and each of two induced faults to fire its own alert
+// and no other.
 func TestEveryExpressionAnswers(t *testing.T) {
 	binary := need(t, "prometheus", "prometheus")
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	data, healthy, other := fleet(t)
 	s := startStack(ctx, t, data)
+	s["simulator"] = role{url: "http://" + freeAddresses(t, 1)[0]}
 	p := startPrometheus(ctx, t, binary, s, "prometheus/rules", "")
 	s.awaitJob(ctx, t)
-	p.awaitSamples(ctx, "up == 1", len(jobs))
+	s.awaitVersion(ctx, t, "1")
+	startSimulator(ctx, t, data, s)
+	p.awaitSamples(ctx, "up == 1", len(s))
 	p.awaitSamples(ctx, "turbofan_model_info", 1)
 
 	first, second := named("a-", healthy), named("b-", other)
+	s.steady(ctx, t, named("s-", healthy[:1])[0])
 	s.produce(ctx, t, first, 0, 60)
 	s.outcomes(ctx, t, first)
 	if r := s.check(ctx, t); r.Verdict != "no_drift" {
@@ -350,22 +356,20 @@ func TestEveryExpressionAnswers(t *testing.T) {
 		return last
 	})
 	t.Logf("%d expressions of panels and recording rules return data", len(panels))
-	for _, a := range alerts {
-		annotations["alert "+a.Alert] = a.Expr
-	}
 	p.awaitSamples(ctx, "turbofan:prediction_errors:ratio_rate6h", 1)
 	names := p.names(ctx)
-	for where, expr := range annotations {
-		if _, err := p.query(ctx, expr); err != nil {
-			t.Errorf("%s: %s: %v", where, expr, err)
+	for _, a := range alerts {
+		if _, err := p.query(ctx, a.Expr); err != nil {
+			t.Errorf("%s: %s: %v", a.Alert, a.Expr, err)
 		}
-		for _, n := range metricsOf(expr) {
+		for _, n := range metricsOf(a.Expr) {
 			if !names[n] {
-				t.Errorf("%s: there is no metric %s", where, n)
+				t.Errorf("%s: there is no metric %s", a.Alert, n)
 			}
 		}
 	}
-	t.Logf("%d alerts and annotations are valid over metrics that exist", len(annotations))
+	t.Logf("%d alerts are valid over metrics that exist", len(alerts))
+	p.demandExemplar(ctx)
 	if got := p.firing(ctx, alerts); len(got) > 0 {
 		t.Errorf("all is well and these would fire: %v", got)
 	}
@@ -378,6 +382,12 @@ func TestEveryExpressionAnswers(t *testing.T) {
 	if got := fmt.Sprint(p.firing(ctx, alerts)); got != "[TurbofanDrift]" {
 		t.Errorf("drift fires %s", got)
 	}
+	for where, expr := range annotations {
+		await(ctx, t, where, func(ctx context.Context) error {
+			return p.answers(ctx, fmt.Sprintf("count_over_time((%s)[5m:500ms])", expr))
+		})
+	}
+	t.Logf("%d annotations mark what happened", len(annotations))
 	if err := s["feedback"].stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -385,6 +395,24 @@ func TestEveryExpressionAnswers(t *testing.T) {
 	if got := fmt.Sprint(p.firing(ctx, alerts)); got != "[TurbofanDrift TurbofanTargetDown]" {
 		t.Errorf("drift and a killed role fire %s", got)
 	}
+}
+
+// demandExemplar awaits a request id beside the latency.
+func (p prom) demandExemplar(ctx context.Context) {
+	p.t.Helper()
+	await(ctx, p.t, "an exemplar", func(ctx context.Context) error {
+		var found []struct {
+			Exemplars []struct{ Labels map[string]string }
+		}
+		q := url.Values{"query": {"prediction_latency_seconds_bucket"}, "start": {"1"}, "end": {"4000000000"}}
+		if err := p.get(ctx, "/api/v1/query_exemplars", q, &found); err != nil {
+			return err
+		}
+		if len(found) == 0 || found[0].Exemplars[0].Labels["request_id"] == "" {
+			return fmt.Errorf("found %v", found)
+		}
+		return nil
+	})
 }
 
 func (p prom) answers(ctx context.Context, expr string) error {

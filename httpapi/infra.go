@@ -10,7 +10,7 @@ import (
 
 // finish adds the routes that every role has. Nothing can be added after it.
 func (a *api) finish() (http.Handler, error) {
-	metrics := promhttp.HandlerFor(a.o.Registry, promhttp.HandlerOpts{Registry: a.o.Registry})
+	metrics := promhttp.HandlerFor(a.o.Registry, promhttp.HandlerOpts{Registry: a.o.Registry, EnableOpenMetrics: true})
 	a.add(&operation{
 		method: http.MethodGet, path: "/metrics", infra: true, uncounted: true, summary: "Metrics in Prometheus' text format.",
 		handle: func(c *call) error { metrics.ServeHTTP(c.w, c.r); return nil },

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +26,7 @@ type predictions struct {
 	requests    *prometheus.CounterVec
 	ok          prometheus.Counter // requests with code 200, looked up once
 	latency     prometheus.Histogram
+	exemplified atomic.Int64 // when the latency last took an exemplar, in nanoseconds since 1970
 	values      prometheus.Histogram
 }
 
@@ -82,8 +84,24 @@ func (p *predictions) count(c *call, took time.Duration) {
 		p.requests.WithLabelValues(strconv.Itoa(c.status)).Inc()
 	}
 	if c.op.path == "/predict" {
-		p.latency.Observe(took.Seconds())
+		p.observe(c.id, took)
 	}
+}
+
+// An exemplar leads from a bucket of the latency to the request's line in the log. A slow request always is one; of the
+// others a few a second are enough, since a scrape takes only the newest of each bucket and each costs memory.
+const (
+	slowRequest     = 25 * time.Millisecond
+	exemplarsSpaced = 100 * time.Millisecond
+)
+
+func (p *predictions) observe(id string, took time.Duration) {
+	now, last := time.Now().UnixNano(), p.exemplified.Load()
+	if o, ok := p.latency.(prometheus.ExemplarObserver); ok && (took >= slowRequest || now-last >= int64(exemplarsSpaced) && p.exemplified.CompareAndSwap(last, now)) {
+		o.ObserveWithExemplar(took.Seconds(), prometheus.Labels{"request_id": id})
+		return
+	}
+	p.latency.Observe(took.Seconds())
 }
 
 // predictForm is how a request asked, which decides how it is answered.

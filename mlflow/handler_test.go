@@ -462,3 +462,19 @@ func TestNewClientRefuses(t *testing.T) {
 		wantCode(t, err, turbofan.EInvalid)
 	}
 }
+
+// TestOperation holds the names for metrics to what there is, whatever is asked for.
+func TestOperation(t *testing.T) {
+	h := mlflow.NewHandler(nil, mlflow.HandlerConfig{Pages: http.NotFoundHandler()})
+	for target, want := range map[string]string{
+		"POST /api/2.0/mlflow/runs/search": "runs/search", "POST //ajax-api/2.0/mlflow/runs/search": "runs/search", "GET /api/2.0/mlflow/runs/search": "other",
+		"GET /api/2.0/mlflow/logged-models/m-17": "logged-models/{id}", "DELETE /api/2.0/mlflow/logged-models/m-17/tags/x": "logged-models/{id}",
+		"PUT /api/2.0/mlflow-artifacts/artifacts/1/2/model.json": "artifacts", "GET /get-artifact": "artifacts", "POST /graphql": "graphql",
+		"GET /": "pages", "GET /ui/models/rul": "pages", "GET /health": "health", "GET /wp-login.php": "other", "GET /api/2.0/mlflow/party": "other",
+	} {
+		method, path, _ := strings.Cut(target, " ")
+		if got := h.Operation(&http.Request{Method: method, URL: &url.URL{Path: path}}); got != want {
+			t.Errorf("%s is %q, want %q", target, got, want)
+		}
+	}
+}

@@ -40,6 +40,9 @@ func (r metricRow) String() string {
 	return fmt.Sprintf("%s, labels %s, roles %s", r.kind, strings.Join(r.labels, " "), strings.Join(r.roles, " "))
 }
 
+// simulator is no role of a platform and shows metrics of its own.
+const simulator = "simulator"
+
 // exposition is what one role answered at /metrics.
 type exposition struct {
 	text     []byte
@@ -52,7 +55,7 @@ func TestMetricsPage(t *testing.T) {
 	shown := exposeEverything(t)
 	page, families := readMetricsPage(t)
 	got := map[string]metricRow{}
-	for _, role := range allRoles() {
+	for _, role := range append(allRoles(), simulator) {
 		for name, f := range shown[role].families {
 			if family := slices.IndexFunc(families, func(p string) bool { return strings.HasPrefix(name, p) }); family >= 0 {
 				continue
@@ -96,7 +99,7 @@ func TestMetricsPage(t *testing.T) {
 
 // lintMetrics holds names, units and help to Prometheus's conventions, with promtool itself where it is installed.
 func lintMetrics(t *testing.T, shown map[string]exposition) {
-	for _, role := range allRoles() {
+	for _, role := range append(allRoles(), simulator) {
 		problems, err := promlint.New(bytes.NewReader(shown[role].text)).Lint()
 		if err != nil {
 			t.Errorf("%s: %v", role, err)
@@ -164,6 +167,9 @@ func readMetricsPage(t *testing.T) (metrics map[string]metricRow, families []str
 			row.labels = append(row.labels, l[1])
 		}
 		slices.Sort(row.labels)
+		if m[4] == simulator {
+			row.roles = append(row.roles, simulator)
+		}
 		for _, role := range allRoles() {
 			if m[4] == "all" || m[4] == "services" && role != roleRegistry && role != roleConsole || slices.Contains(strings.Split(m[4], ", "), role) {
 				row.roles = append(row.roles, role)
@@ -217,6 +223,7 @@ func exposeEverything(t *testing.T) map[string]exposition {
 		scrape(ctx, t, cfg.URLs[role]+"/metrics") // the handler's own counters show from the second time
 		out[role] = scrape(ctx, t, cfg.URLs[role]+"/metrics")
 	}
+	out[simulator] = scrapeSimulator(ctx, t, fleet, cfg.URLs)
 	return out
 }
 
@@ -233,6 +240,33 @@ func tryTheOther(ctx context.Context, t *testing.T, s turbofan.ReleaseService) {
 	}
 	if _, err := s.Try(ctx, turbofan.Trial{Alias: turbofan.ChallengerAlias, Version: list.Versions[i].Version}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// scrapeSimulator streams slowly, so that there is time to look.
+func scrapeSimulator(ctx context.Context, t *testing.T, fleet string, urls map[string]string) exposition {
+	t.Helper()
+	ctx, stop := context.WithCancel(ctx)
+	said, says := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"simulate", "--data", fleet, "--subsets", "FD001,FD003", "--rate", "5/s", "--listen", "127.0.0.1:0",
+			"--predict-url", urls[rolePredict], "--feedback-url", urls[roleFeedback]}, says, io.Discard)
+	}()
+	var url string
+	if _, err := fmt.Fscanf(said, "metrics at %s\n", &url); err != nil {
+		t.Fatal(err)
+	}
+	go io.Copy(io.Discard, said) //nolint:errcheck // a full pipe would hold the simulator
+	defer func() { stop(); <-ended }()
+	for {
+		shown := scrape(ctx, t, url)
+		if shown.families["turbofan_simulator_quarter_info"] != nil {
+			return shown
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

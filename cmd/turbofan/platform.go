@@ -17,7 +17,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
 	"turbofan"
@@ -217,7 +216,10 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 		if err != nil {
 			return err
 		}
-		p.handlers[roleRegistry] = registryHandler(mlflow.NewHandler(own, mlflow.HandlerConfig{Logger: log, Pages: pages}), common)
+		p.handlers[roleRegistry], err = registryHandler(mlflow.NewHandler(own, mlflow.HandlerConfig{Logger: log, Pages: pages}), common)
+		if err != nil {
+			return err
+		}
 		if uri == "" {
 			p.registry, p.tracking = own, own
 			return nil
@@ -241,17 +243,6 @@ func (p *platform) openEmbedded(ctx context.Context, reg prometheus.Registerer) 
 	}
 	p.closers = append(p.closers, db.Close, own.Close)
 	return own, nil
-}
-
-// registryHandler adds what every role answers to MLflow's routes.
-func registryHandler(h http.Handler, common *prometheus.Registry) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(common, promhttp.HandlerOpts{}))
-	for _, path := range []string{"GET /livez", "GET /readyz", "GET /healthz"} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	}
-	mux.Handle("/", h)
-	return mux
 }
 
 // openRegistryFiles opens the embedded registry of a data directory. reg takes its metrics; nil keeps none.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,7 @@ type simulateOptions struct {
 	fleet, sample, delay, workers int
 	missing                       float64
 	seed                          int64
-	resume                        string
+	resume, listen                string
 	ticks                         int
 }
 
@@ -64,6 +65,7 @@ turbofan simulate --predict-url http://plant:3000 --feedback-url http://plant:30
 	fl.IntVar(&o.workers, "workers", 4, "requests under way at once")
 	fl.Int64Var(&o.seed, "seed", def.Seed, "seed of the stream")
 	fl.StringVar(&o.resume, "resume", "", "file that keeps the place in the stream")
+	fl.StringVar(&o.listen, "listen", "", "address that answers /metrics while the stream lasts, such as 127.0.0.1:3005")
 	fl.IntVar(&o.ticks, "ticks", 0, "stop after this many ticks of fleet time; 0 goes to the end")
 	return cmd
 }
@@ -85,7 +87,7 @@ func (o *simulateOptions) run(cmd *cobra.Command) error {
 	if err := o.check(cmd); err != nil {
 		return err
 	}
-	plan, err := o.plan()
+	plan, quarters, err := o.plan()
 	if err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func (o *simulateOptions) run(cmd *cobra.Command) error {
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
 	bar.say("streaming %d readings over %d ticks to %s, from tick %d", plan.Readings, plan.Ticks, o.predictURL, from)
-	return o.stream(cmd, plan, from, rate, bar)
+	return o.stream(cmd, plan, quarters, from, rate, bar)
 }
 
 func (o *simulateOptions) check(cmd *cobra.Command) error {
@@ -142,10 +144,10 @@ func checkScenario(cmd *cobra.Command, name string) error {
 	return nil
 }
 
-func (o *simulateOptions) plan() (*simulate.Plan, error) {
+func (o *simulateOptions) plan() (*simulate.Plan, []simulate.Quarter, error) {
 	loc, err := locateData(o.data)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cfg := simulate.Config{Fleet: o.fleet, Scenario: simulate.Scenario(o.scenario), MixShare: simulate.DefaultConfig().MixShare, MixUnits: simulate.DefaultConfig().MixUnits,
 		Sample: o.sample, FeedbackDelay: o.delay, MissingFeedback: o.missing, Seed: o.seed}
@@ -154,9 +156,10 @@ func (o *simulateOptions) plan() (*simulate.Plan, error) {
 	}
 	cfg.Quarters, err = quartersOf(loc.Dir, o.subsets)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return simulate.NewPlan(cfg)
+	plan, err := simulate.NewPlan(cfg)
+	return plan, cfg.Quarters, err
 }
 
 // quartersOf reads one quarter a subset: the first from its test units where their ends are known.
@@ -222,8 +225,7 @@ func (o *simulateOptions) savePlace(tick int) error {
 // errEnough ends a stream at --ticks.
 var errEnough = errors.New("enough ticks")
 
-func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, from int, rate float64, bar *progress) error {
-	quarters := make([]simulate.Quarter, len(o.subsets))
+func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, quarters []simulate.Quarter, from int, rate float64, bar *progress) error {
 	rec := newRecorder(plan, quarters)
 	began := time.Now()
 	r := simulate.Runner{Plan: plan, Predictions: httpapi.NewPredictionClient(o.predictURL, nil), Feedback: httpapi.NewFeedbackClient(o.feedbackURL, nil),
@@ -247,7 +249,12 @@ func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, from i
 		}
 		return nil
 	}
+	closeMetrics, err := o.serveMetrics(cmd, &r, quarters)
+	if err != nil {
+		return err
+	}
 	tick, err := r.Run(cmd.Context())
+	err = errors.Join(err, closeMetrics())
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
@@ -261,4 +268,27 @@ func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, from i
 		return fmt.Errorf("%d of %d requests failed, the first: %s", rec.failed, rec.requests, rec.failure)
 	}
 	return err
+}
+
+// serveMetrics has a runner tell where it is, where that was asked for.
+func (o *simulateOptions) serveMetrics(cmd *cobra.Command, r *simulate.Runner, quarters []simulate.Quarter) (stop func() error, err error) {
+	if o.listen == "" {
+		return func() error { return nil }, nil
+	}
+	m, err := newStreamMetrics(r.Plan, quarters)
+	if err != nil {
+		return nil, err
+	}
+	m.watch(r)
+	ctx, cancel := context.WithCancel(cmd.Context())
+	url, wait, err := m.serve(ctx, o.listen, slog.New(slog.DiscardHandler))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "metrics at %s\n", url)
+	return func() error {
+		cancel()
+		return wait()
+	}, nil
 }
