@@ -449,11 +449,16 @@ func (a *api) log(c *call, rt *route, took time.Duration) {
 	attrs := [...]slog.Attr{
 		slog.String("method", c.r.Method), slog.String("path", c.r.URL.Path), slog.String("route", rt.template), slog.Int("status", c.status),
 		slog.Int("in", len(c.body)), slog.Int("out", len(c.out)), slog.Duration("took", took),
-		slog.String("remote", c.r.RemoteAddr), slog.String("request_id", c.id), slog.Any("error", c.err),
+		slog.String("remote", c.r.RemoteAddr), slog.String("request_id", c.id), {}, {},
 	}
-	n := len(attrs)
-	if c.err == nil {
-		n--
+	n := len(attrs) - 2
+	if key := KeyName(c.r.Context()); key != "" {
+		attrs[n] = slog.String("key", key)
+		n++
+	}
+	if c.err != nil {
+		attrs[n] = slog.Any("error", c.err)
+		n++
 	}
 	a.o.Logger.LogAttrs(c.r.Context(), level, "request", attrs[:n]...)
 }

@@ -38,16 +38,20 @@ type client struct {
 
 func newClient(service, baseURL string, c *http.Client) *client {
 	if c == nil {
-		c = &http.Client{Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			MaxIdleConns:        256,
-			MaxIdleConnsPerHost: 256, // the default of 2 would open a connection a request under load
-			IdleConnTimeout:     60 * time.Second,
-			TLSHandshakeTimeout: 5 * time.Second,
-		}}
+		c = &http.Client{Transport: newTransport()}
 	}
 	return &client{service: service, base: strings.TrimSuffix(baseURL, "/"), http: c, codec: new(codec)}
+}
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		MaxIdleConns:        256,
+		MaxIdleConnsPerHost: 256, // the default of 2 would open a connection a request under load
+		IdleConnTimeout:     60 * time.Second,
+		TLSHandshakeTimeout: 5 * time.Second,
+	}
 }
 
 // request is one call to be made.

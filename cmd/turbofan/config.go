@@ -38,7 +38,10 @@ func allRoles() []string {
 type config struct {
 	DataDir string `yaml:"data_dir"`
 	Host    string `yaml:"host"`
-	// Insecure allows to listen beyond loopback, where there are no API keys yet.
+	// Auth says who may ask; without keys, anybody who reaches a port.
+	Auth authConfig `yaml:"auth"`
+	TLS  tlsConfig  `yaml:"tls"`
+	// Insecure allows to listen beyond loopback without API keys.
 	Insecure bool           `yaml:"insecure_listen"`
 	Roles    []string       `yaml:"roles"`
 	Ports    map[string]int `yaml:"ports"`
@@ -123,6 +126,12 @@ type limitsConfig struct {
 	MaxBodyBytes int64          `yaml:"max_body_bytes"`
 	MaxReadings  int            `yaml:"max_readings"`
 	Timeout      durationConfig `yaml:"timeout"`
+	// MaxConcurrency requests of a role are worked on at once and MaxQueue more wait.
+	MaxConcurrency int `yaml:"max_concurrency"`
+	MaxQueue       int `yaml:"max_queue"`
+	// Rate bounds the requests a second of each API key, Burst how many may come at once (0: a second's worth).
+	Rate  int `yaml:"rate"`
+	Burst int `yaml:"burst"`
 }
 
 // durationConfig is a duration written as in Go: 10m, 500ms.
@@ -140,7 +149,7 @@ func defaultConfig() config {
 		Drift:   driftConfig{Every: durationConfig(10 * time.Minute), Window: 1000, Retrain: true},
 		Retrain: retrainConfig{MinNewUnits: 16, Bootstrap: true},
 		Log:     logConfig{Level: "info", Format: "text"},
-		Limits:  limitsConfig{MaxBodyBytes: 16 << 20, MaxReadings: 20_000, Timeout: durationConfig(30 * time.Second)},
+		Limits:  limitsConfig{MaxBodyBytes: 16 << 20, MaxReadings: 20_000, Timeout: durationConfig(30 * time.Second), MaxConcurrency: 256, MaxQueue: 1024},
 		Refresh: durationConfig(5 * time.Second),
 	}
 }
@@ -191,8 +200,8 @@ func (c *config) validateAddresses() error {
 	} else if other := taken[p]; c.GRPC.Enabled && p != 0 && other != "" && slices.Contains(c.Roles, other) && slices.Contains(c.Roles, rolePredict) {
 		return turbofan.Invalid("grpc.port", "%d is already the port of %s", p, other)
 	}
-	if ip := net.ParseIP(c.Host); !c.Insecure && c.Host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return turbofan.Invalid("host", "%q is not a loopback address; anyone who reaches it could send feedback and retrain: add --insecure-listen if the network is yours alone", c.Host)
+	if err := c.validateAccess(); err != nil {
+		return err
 	}
 	if c.TrackingURI != "" {
 		return checkURL("tracking_uri", c.TrackingURI)
@@ -259,6 +268,10 @@ func (c *config) validateServices() error {
 		return turbofan.Invalid("limits.max_readings", "must be at least 1, not %d", c.Limits.MaxReadings)
 	case c.Limits.Timeout <= 0:
 		return turbofan.Invalid("limits.timeout", "must be above 0, not %s", c.Limits.Timeout)
+	case c.Limits.MaxConcurrency < 1:
+		return turbofan.Invalid("limits.max_concurrency", "must be at least 1, not %d", c.Limits.MaxConcurrency)
+	case c.Limits.MaxQueue < 0:
+		return turbofan.Invalid("limits.max_queue", "must be at least 0, not %d", c.Limits.MaxQueue)
 	case c.Log.Format != "text" && c.Log.Format != "json":
 		return turbofan.Invalid("log.format", "must be text or json, not %q", c.Log.Format)
 	}
@@ -300,7 +313,7 @@ func (c *config) url(role string) string {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1" // listening everywhere is no address to call
 	}
-	return "http://" + net.JoinHostPort(host, strconv.Itoa(c.Ports[role]))
+	return c.TLS.scheme() + "://" + net.JoinHostPort(host, strconv.Itoa(c.Ports[role]))
 }
 
 func (c *config) path(parts ...string) string {
@@ -324,6 +337,9 @@ type configFlags struct {
 	kind     string
 	logLevel string
 	logJSON  bool
+	keysFile string
+	tlsCert  string
+	tlsKey   string
 }
 
 func (f *configFlags) addData(cmd *cobra.Command) {
@@ -344,7 +360,10 @@ func (f *configFlags) addServe(cmd *cobra.Command) {
 	fl.StringVar(&f.dsn, "store-dsn", "", "PostgreSQL database for readings, predictions, outcomes and jobs, such as postgres://turbofan@db/turbofan; a password belongs in $TURBOFAN_STORE_DSN or store.dsn_file")
 	fl.StringSliceVar(&f.roles, "role", nil, "role to run, repeatable: "+strings.Join(allRoles(), ", ")+" (default all)")
 	fl.StringVar(&f.host, "host", "127.0.0.1", "address to listen on")
-	fl.BoolVar(&f.insecure, "insecure-listen", false, "allow an address other than loopback although there are no API keys")
+	fl.BoolVar(&f.insecure, "insecure-listen", false, "allow an address other than loopback without API keys")
+	fl.StringVar(&f.keysFile, "keys-file", "", "file with the API keys that are valid, as turbofan keys new writes them; without one nobody is asked for a key")
+	fl.StringVar(&f.tlsCert, "tls-cert", "", "PEM file with the certificate of all ports, read again when it changes; needs --tls-key")
+	fl.StringVar(&f.tlsKey, "tls-key", "", "PEM file with the certificate's private key")
 	fl.IntVar(&f.grpcPort, "grpc-port", 3002, "answer the Open Inference Protocol over gRPC on this port too; 0 takes any free one")
 	fl.StringSliceVar(&f.ports, "port", nil, "port of a role, repeatable: predict=3000; 0 takes any free one")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -377,6 +396,9 @@ func (f *configFlags) resolve(cmd *cobra.Command) (config, error) {
 	set("schema", &c.Schema, f.schema)
 	set("csv", &c.Dataset.CSV, f.csv)
 	set("host", &c.Host, f.host)
+	set("keys-file", &c.Auth.KeysFile, f.keysFile)
+	set("tls-cert", &c.TLS.Cert, f.tlsCert)
+	set("tls-key", &c.TLS.Key, f.tlsKey)
 	set("tracking-uri", &c.TrackingURI, f.tracking)
 	set("store-dsn", &c.Store.DSN, f.dsn)
 	set("model", &c.Model.Kind, f.kind)

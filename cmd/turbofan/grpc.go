@@ -36,5 +36,5 @@ func (p *platform) listenGRPC() error {
 
 // serveGRPC answers on l with the handler of the prediction role.
 func (p *platform) serveGRPC(ctx context.Context, l net.Listener) error {
-	return grpcapi.Serve(ctx, l, p.handlers[rolePredict], grpcapi.Options{DrainDelay: time.Duration(p.cfg.DrainDelay)})
+	return grpcapi.Serve(ctx, l, p.handlers[rolePredict], grpcapi.Options{TLS: p.tls, DrainDelay: time.Duration(p.cfg.DrainDelay)})
 }

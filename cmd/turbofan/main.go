@@ -106,7 +106,7 @@ Ctrl-C; serve and registry end with 0 after Ctrl-C or SIGTERM when every request
 	root.AddCommand(newExportCommand())
 	root.AddCommand(newExplainCommand(), newTuneCommand())
 	root.AddCommand(newHealthCommand())
-	root.AddCommand(newModelsCommand())
+	root.AddCommand(newModelsCommand(), newKeysCommand())
 	indentExamples(root)
 	return root
 }

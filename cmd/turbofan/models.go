@@ -72,7 +72,7 @@ func (o *modelsOptions) run(cmd *cobra.Command, f func(ctx context.Context, s tu
 		if err := checkURL("--url", o.url); err != nil {
 			return err
 		}
-		client := httpapi.NewReleaseClient(o.url, nil)
+		client := httpapi.NewReleaseClient(o.url, apiClient())
 		defer client.Close()
 		return f(ctx, client)
 	}
@@ -96,7 +96,7 @@ func (o *modelsOptions) run(cmd *cobra.Command, f func(ctx context.Context, s tu
 // openModels opens the registry of a configuration. Unlike serve it makes no new one: a mistyped directory is an error.
 func openModels(ctx context.Context, cfg config, log *slog.Logger) (turbofan.Registry, func() error, error) {
 	if cfg.TrackingURI != "" {
-		client, err := mlflow.NewClient(cfg.TrackingURI, nil)
+		client, err := mlflow.NewClient(cfg.TrackingURI, registryClient(true))
 		return client, func() error { return nil }, err
 	}
 	if _, err := os.Stat(cfg.path("registry.db")); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,6 +52,7 @@ type platform struct {
 	listeners map[string]net.Listener
 	handlers  map[string]http.Handler
 	run       []func(context.Context) error // loops of the services
+	tls       *tls.Config                   // nil without a certificate
 }
 
 // newPlatform opens the stores and ports and builds the services of cfg.Roles; nothing runs yet. On error everything
@@ -99,7 +101,7 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 			return nil, fmt.Errorf("start %s: %w", build.role, err)
 		}
 	}
-	return p, nil
+	return p, p.guard(common)
 }
 
 // openState opens the store of readings, predictions, outcomes, reports and jobs.
@@ -228,7 +230,7 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 	if uri == "" {
 		uri = p.cfg.url(roleRegistry)
 	}
-	client, err := mlflow.NewClient(uri, nil)
+	client, err := mlflow.NewClient(uri, registryClient(p.cfg.TrackingURI != ""))
 	if err != nil {
 		return err
 	}
@@ -265,6 +267,7 @@ func (p *platform) api(role string, reg *prometheus.Registry, ready func(context
 	c := httpapi.DefaultConfig()
 	c.Role, c.Version, c.Schema = role, readBuildInfo().Version, p.schema
 	c.MaxBodyBytes, c.MaxReadings, c.Timeout = p.cfg.Limits.MaxBodyBytes, p.cfg.Limits.MaxReadings, time.Duration(p.cfg.Limits.Timeout)
+	c.MaxConcurrency, c.MaxQueue = p.cfg.Limits.MaxConcurrency, p.cfg.Limits.MaxQueue
 	return c, httpapi.Options{Registry: reg, Logger: p.log.With("role", role), Ready: ready}
 }
 
@@ -378,7 +381,7 @@ func (p *platform) bootstrap(ctx context.Context) error {
 func (p *platform) buildDrift(_ context.Context, reg *prometheus.Registry) (err error) {
 	var job turbofan.RetrainingService
 	if p.cfg.Drift.Retrain {
-		job = httpapi.NewRetrainingClient(p.cfg.url(roleRetrain), nil)
+		job = httpapi.NewRetrainingClient(p.cfg.url(roleRetrain), apiClient())
 		if p.retrain != nil {
 			job = p.retrain
 		}
@@ -399,16 +402,16 @@ func (p *platform) buildDrift(_ context.Context, reg *prometheus.Registry) (err 
 func (p *platform) buildConsole(_ context.Context, reg *prometheus.Registry) (err error) {
 	s := console.Services{Registry: p.registry, Predict: p.predict, Feedback: p.feedback, Retrain: p.retrain, Drift: p.drift}
 	if p.predict == nil {
-		s.Predict = httpapi.NewPredictionClient(p.cfg.url(rolePredict), nil)
+		s.Predict = httpapi.NewPredictionClient(p.cfg.url(rolePredict), apiClient())
 	}
 	if p.feedback == nil {
-		s.Feedback = httpapi.NewFeedbackClient(p.cfg.url(roleFeedback), nil)
+		s.Feedback = httpapi.NewFeedbackClient(p.cfg.url(roleFeedback), apiClient())
 	}
 	if p.retrain == nil {
-		s.Retrain = httpapi.NewRetrainingClient(p.cfg.url(roleRetrain), nil)
+		s.Retrain = httpapi.NewRetrainingClient(p.cfg.url(roleRetrain), apiClient())
 	}
 	if p.drift == nil {
-		s.Drift = httpapi.NewDriftClient(p.cfg.url(roleDrift), nil)
+		s.Drift = httpapi.NewDriftClient(p.cfg.url(roleDrift), apiClient())
 	}
 	c := console.DefaultConfig()
 	c.ModelName = p.cfg.Model.Name
@@ -417,7 +420,9 @@ func (p *platform) buildConsole(_ context.Context, reg *prometheus.Registry) (er
 }
 
 // url returns where a role of this process answers.
-func (p *platform) url(role string) string { return "http://" + p.listeners[role].Addr().String() }
+func (p *platform) url(role string) string {
+	return p.cfg.TLS.scheme() + "://" + p.listeners[role].Addr().String()
+}
 
 // serve runs everything until ctx ends, then drains: the ports first, then the loops, then the stores.
 func (p *platform) serve(ctx context.Context) error {
@@ -430,6 +435,9 @@ func (p *platform) serve(ctx context.Context) error {
 	web, webCtx := errgroup.WithContext(ctx)
 	for role, h := range p.handlers {
 		l := p.listeners[role]
+		if p.tls != nil {
+			l = tls.NewListener(l, p.tls)
+		}
 		web.Go(func() error {
 			if err := httpapi.Serve(webCtx, l, h, httpapi.ServeOptions{Logger: p.log, DrainDelay: time.Duration(p.cfg.DrainDelay)}); err != nil {
 				return fmt.Errorf("serve %s: %w", role, err)

@@ -187,7 +187,7 @@ func cleanEnv() []string {
 func (p *process) readPorts(r io.Reader, named chan struct{}) {
 	s := bufio.NewScanner(r)
 	for want := -1; s.Scan(); {
-		if f := strings.Fields(s.Text()); len(f) == 2 && strings.HasPrefix(f[1], "http://") {
+		if f := strings.Fields(s.Text()); len(f) == 2 && strings.HasPrefix(f[1], "http") {
 			p.urls[f[0]] = f[1]
 		}
 		if f := strings.Fields(s.Text()); len(f) > 0 && f[0] == "turbofan" {

@@ -228,7 +228,7 @@ var errEnough = errors.New("enough ticks")
 func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, quarters []simulate.Quarter, from int, rate float64, bar *progress) error {
 	rec := newRecorder(plan, quarters)
 	began := time.Now()
-	r := simulate.Runner{Plan: plan, Predictions: httpapi.NewPredictionClient(o.predictURL, nil), Feedback: httpapi.NewFeedbackClient(o.feedbackURL, nil),
+	r := simulate.Runner{Plan: plan, Predictions: httpapi.NewPredictionClient(o.predictURL, apiClient()), Feedback: httpapi.NewFeedbackClient(o.feedbackURL, apiClient()),
 		Workers: o.workers, FromTick: from, Hooks: simulate.Hooks{Sent: rec.sent, Outcome: rec.outcome}}
 	r.Hooks.Tick = func(ctx context.Context, tick int) error {
 		if o.ticks > 0 && tick >= from+o.ticks {

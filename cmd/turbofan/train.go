@@ -23,7 +23,7 @@ import (
 // registryOf opens the registry that a tool works on: an MLflow server by URI, else the one in the data directory.
 func registryOf(ctx context.Context, cfg config, cmd *cobra.Command) (turbofan.Registry, turbofan.Tracking, func() error, error) {
 	if cfg.TrackingURI != "" {
-		c, err := mlflow.NewClient(cfg.TrackingURI, nil)
+		c, err := mlflow.NewClient(cfg.TrackingURI, registryClient(true))
 		return c, c, func() error { return nil }, err
 	}
 	log, err := newLogger(logConfig{Level: "warn", Format: "text"}, cmd.ErrOrStderr())
