@@ -25,7 +25,7 @@ func newEvaluateCommand() *cobra.Command {
 	var subsets []string
 	var ref string
 	var rep repeated
-	var asJSON bool
+	var o evaluateOutput
 	cmd := &cobra.Command{
 		Use:   "evaluate",
 		Short: "Print the protocol's table: both label scales, score, intervals, failure probability",
@@ -44,6 +44,7 @@ all of --subsets: an engine may wear as another subset's do.`),
 turbofan evaluate
 turbofan evaluate --train boosting --subsets FD001,FD002,FD003,FD004
 turbofan evaluate --train boosting,extra_trees,forest --seeds 5 --subsets FD001,FD003
+turbofan evaluate --subsets FD001,FD003 --html evaluation.html
 turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,14 +65,17 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 				return err
 			}
 			if cfg.Schema != "" {
-				return evaluateCSV(cmd, cfg, ref, len(rep.kinds) > 0, asJSON)
+				return evaluateCSV(cmd, cfg, ref, len(rep.kinds) > 0, o)
 			}
 			loc, err := locateData(cfg.Dataset.Dir)
 			if err != nil {
 				return err
 			}
 			if rep.seeds > 1 || len(rep.kinds) > 1 || rep.together {
-				return evaluateSeeds(cmd, cfg, loc.Dir, rep, asJSON)
+				if o.page != "" {
+					return usagef(cmd, "--html draws models with one random state: leave out --seeds, --together and all kinds but one")
+				}
+				return evaluateSeeds(cmd, cfg, loc.Dir, rep, o.asJSON)
 			}
 			var fixed *model.Model
 			if len(rep.kinds) == 0 {
@@ -87,7 +91,7 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 				}
 				table = append(table, m)
 			}
-			return printMetrics(cmd.OutOrStdout(), table, asJSON)
+			return o.tell(cmd, table, cfg.learner().Coverage)
 		},
 	}
 	f.addData(cmd)
@@ -99,12 +103,13 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 	fl.StringSliceVar(&rep.kinds, "train", nil, "train models of these kinds on each subset first: "+strings.Join(model.Kinds(), ", "))
 	fl.IntVar(&rep.seeds, "seeds", 1, "models of each kind and subset, with different random states (needs --train)")
 	fl.BoolVar(&rep.together, "together", false, "train one model on all of --subsets, not one for each (needs --train)")
-	fl.BoolVar(&asJSON, "json", false, "print an array of objects")
+	fl.StringVar(&o.page, "html", "", "write a page with pictures to this file")
+	fl.BoolVar(&o.asJSON, "json", false, "print an array of objects")
 	return cmd
 }
 
 // evaluateCSV judges a model of other equipment by the units of cfg.Dataset.CSV.
-func evaluateCSV(cmd *cobra.Command, cfg config, ref string, train, asJSON bool) error {
+func evaluateCSV(cmd *cobra.Command, cfg config, ref string, train bool, o evaluateOutput) error {
 	if train {
 		return usagef(cmd, "--train works on C-MAPSS subsets; `turbofan train` cross-validates on a CSV file")
 	}
@@ -135,7 +140,7 @@ func evaluateCSV(cmd *cobra.Command, cfg config, ref string, train, asJSON bool)
 	if err != nil {
 		return err
 	}
-	return printMetrics(cmd.OutOrStdout(), []model.Metrics{measured}, asJSON)
+	return o.tell(cmd, []model.Metrics{measured}, m.Config().Coverage)
 }
 
 func mustString(cmd *cobra.Command, name string) string {

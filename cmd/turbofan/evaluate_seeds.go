@@ -123,8 +123,8 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 			for i := range rep.seeds {
 				cfg := cfg
 				cfg.Model.Kind, cfg.Model.RandomState = kind, cfg.Model.RandomState+int64(i)
-				m, err := model.Train(cmd.Context(), cfg.learner(), data, func(_ string, share float64) {
-					bar.update((done+share)/total, share == 0, "%s: %s, seed %d", strings.Join(group, "+"), kind, cfg.Model.RandomState)
+				m, err := model.Train(cmd.Context(), cfg.learner(), data, func(stage string, share float64) {
+					bar.update((done+share)/total, share == 0, "%s: %s, seed %d: %s", strings.Join(group, "+"), kind, cfg.Model.RandomState, stage)
 				})
 				if err != nil {
 					return err

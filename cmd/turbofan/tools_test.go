@@ -35,7 +35,14 @@ func TestEvaluateJSON(t *testing.T) {
 			}
 		}
 	}
-	code, text, _ := call(t, "evaluate", "--data", fleet, "--data-dir", data, "--subsets", "FD001,FD003")
+	page := filepath.Join(t.TempDir(), "evaluation.html")
+	code, text, _ := call(t, "evaluate", "--data", fleet, "--data-dir", data, "--subsets", "FD001,FD003", "--html", page)
+	html, err := os.ReadFile(page)
+	for _, want := range []string{"Truths inside the interval", "promised", "Failure probability", "FD003", "The protocol"} {
+		if err != nil || !strings.Contains(string(html), want) {
+			t.Errorf("the page does not say %q (%v)", want, err)
+		}
+	}
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	if code != exitOK || len(lines) != 3 || !strings.Contains(lines[0], "RMSE clipped") || !strings.Contains(lines[2], "FD003") {
 		t.Errorf("the table: %d\n%s", code, text)
@@ -201,6 +208,7 @@ func TestEvaluateSeeds(t *testing.T) {
 	}
 	for want, args := range map[string][]string{
 		"--seeds and --together are":     {"--seeds", "2"},
+		"--html draws models with one":   {"--seeds", "2", "--train", "forest", "--html", "x.html"},
 		"--seeds: must be from 1 to 100": {"--seeds", "0", "--train", "forest"},
 		`model.kind: must be one of`:     {"--train", "forest,oracle"},
 	} {
