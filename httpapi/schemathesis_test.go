@@ -15,11 +15,16 @@ func TestSchemathesis(t *testing.T) {
 	if examples == "" {
 		examples = "12"
 	}
+	testdata, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for role, h := range roles(t) {
 		t.Run(role, func(t *testing.T) {
 			u := serve(t, h, nil)
-			cmd := exec.CommandContext(t.Context(), bin, "--config-file", "testdata/schemathesis.toml", "run", u+"/docs.json", "--seed", "1", "--max-examples", examples, "--no-color")
-			cmd.Env = append(os.Environ(), "SCHEMATHESIS_HOOKS=schemathesis_hooks", "PYTHONPATH=testdata", "HYPOTHESIS_STORAGE_DIRECTORY="+t.TempDir())
+			cmd := exec.CommandContext(t.Context(), bin, "--config-file", filepath.Join(testdata, "schemathesis.toml"), "run", u+"/docs.json", "--seed", "1", "--max-examples", examples, "--no-color")
+			cmd.Dir = t.TempDir() // it keeps what it found in the working directory
+			cmd.Env = append(os.Environ(), "SCHEMATHESIS_HOOKS=schemathesis_hooks", "PYTHONPATH="+testdata, "PYTHONDONTWRITEBYTECODE=1", "HYPOTHESIS_STORAGE_DIRECTORY="+t.TempDir())
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%v\n%s", err, out)
 			}
