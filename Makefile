@@ -18,3 +18,4 @@ test: lint
 
 bench:
 	scripts/bench.sh
+	scripts/bench_http.sh
