@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"turbofan"
+	"turbofan/internal/postgrestest"
 	"turbofan/mlflow"
 	"turbofan/registry"
 	"turbofan/sqlstore"
@@ -33,11 +34,17 @@ func openRegistry(t testing.TB) *registry.Registry {
 
 func openRegistryAt(t testing.TB, dir string, cfg registry.Config) *registry.Registry {
 	t.Helper()
-	ctx := context.Background()
-	store, err := sqlstore.OpenRegistry(ctx, filepath.Join(dir, "registry.db"))
+	store, err := sqlstore.OpenRegistry(context.Background(), filepath.Join(dir, "registry.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return openRegistryOver(t, store, dir, cfg)
+}
+
+// openRegistryOver opens a registry over a database, which it closes at the end, with its files in dir.
+func openRegistryOver(t testing.TB, store *sqlstore.RegistryDB, dir string, cfg registry.Config) *registry.Registry {
+	t.Helper()
+	ctx := context.Background()
 	t.Cleanup(func() {
 		if err := store.Close(); err != nil {
 			t.Error(err)
@@ -64,6 +71,18 @@ func TestConformanceInProcess(t *testing.T) {
 
 func TestConformanceOverHTTP(t *testing.T) {
 	conformance(t, newClient(t, serve(t, openRegistry(t))))
+}
+
+// Two registries over one PostgreSQL database and one folder, as two replicas are: what one writes the other knows.
+func TestConformanceOverPostgres(t *testing.T) {
+	dsn, dir := postgrestest.Start(t).Schema(t), t.TempDir()
+	for range 2 {
+		store, err := sqlstore.OpenRegistryPostgres(t.Context(), dsn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conformance(t, newClient(t, serve(t, openRegistryOver(t, store, dir, registry.Config{}))))
+	}
 }
 
 // Clients that share the server's disk write there by themselves.

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"database/sql"
 	"errors"
 	"strconv"
 	"strings"
@@ -17,6 +18,11 @@ type dialect struct {
 	// two replicas could commit out of the order of seq, and a reader that remembers the last seq it saw would miss
 	// rows.
 	begin []string
+	// like returns the condition of a pattern with % and _ on an expression, and its argument; fold does not mind the
+	// case of ASCII letters.
+	like func(expr, pattern string, fold bool) (string, any)
+	// snapshot makes the readings of one transaction see one state of the database; nil where all do.
+	snapshot *sql.TxOptions
 	// refused reports whether err means that the database will never take the data, however often it is tried.
 	refused func(err error) bool
 	// hint says what an operator should look at, or nothing.
@@ -27,6 +33,12 @@ type dialect struct {
 func sqliteDialect() dialect {
 	return dialect{
 		begin: []string{"BEGIN IMMEDIATE"},
+		like: func(expr, pattern string, fold bool) (string, any) {
+			if fold {
+				return expr + " LIKE ?", pattern
+			}
+			return expr + " GLOB ?", globPattern(pattern)
+		},
 		refused: func(err error) bool {
 			e, ok := errors.AsType[*sqlite.Error](err)
 			if !ok {
@@ -41,6 +53,11 @@ func sqliteDialect() dialect {
 		},
 		hint: sqliteHint,
 	}
+}
+
+// globPattern writes a LIKE pattern for GLOB, which is SQLite's comparison that minds case.
+func globPattern(like string) string {
+	return strings.NewReplacer("%", "*", "_", "?", "*", "[*]", "?", "[?]", "[", "[[]").Replace(like)
 }
 
 // sqliteHint turns the codes an operator meets into what to look at.

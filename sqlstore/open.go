@@ -47,7 +47,10 @@ type database struct {
 type openOptions struct {
 	busyTimeout time.Duration
 	readers     int
-	log         *slog.Logger
+	writerCache int // KiB, of a file
+	// versionTable keeps the version of the schema in a database that holds another store as well.
+	versionTable string
+	log          *slog.Logger
 }
 
 // open opens, or creates, the SQLite file at path and brings its schema up to the migrations at the top of migrations.
@@ -61,12 +64,15 @@ func open(ctx context.Context, path string, migrations fs.FS, opt openOptions) (
 	if opt.readers <= 0 {
 		opt.readers = defaultReaders
 	}
+	if opt.writerCache <= 0 {
+		opt.writerCache = writerCacheKiB
+	}
 	if err := probeFile(path); err != nil {
 		return nil, err
 	}
 	d := &database{name: path, dialect: sqliteDialect(), stmts: map[string]*sql.Stmt{}}
 	var err error
-	if d.writer, err = sql.Open("sqlite", sqliteDSN(path, opt.busyTimeout, writerCacheKiB, false)); err != nil {
+	if d.writer, err = sql.Open("sqlite", sqliteDSN(path, opt.busyTimeout, opt.writerCache, false)); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
 	}
 	d.writer.SetMaxOpenConns(1)

@@ -27,6 +27,13 @@ func postgresDialect() dialect {
 	return dialect{
 		numbered: true,
 		begin:    []string{"BEGIN", "SELECT pg_advisory_xact_lock(" + strconv.Itoa(writeLock) + ")"},
+		like: func(expr, pattern string, fold bool) (string, any) {
+			if fold {
+				return expr + " ILIKE ? ESCAPE ''", pattern
+			}
+			return expr + " LIKE ? ESCAPE ''", pattern
+		},
+		snapshot: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
 		refused: func(err error) bool {
 			e, ok := errors.AsType[*pgconn.PgError](err)
 			// Class 22 is data that no column takes, class 23 a broken constraint.
@@ -59,6 +66,14 @@ func postgresHint(err error) string {
 	}
 }
 
+// badValue makes a value that PostgreSQL cannot hold, such as a text with a zero byte, its sender's mistake.
+func badValue(err error) error {
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(e.Code, "22") {
+		return &turbofan.Error{Code: turbofan.EInvalid, Message: "The database cannot hold one of the values: " + e.Message, Err: err}
+	}
+	return err
+}
+
 // openPostgres opens the database at dsn and brings its schema up to the migrations at the top of migrations; a lock
 // lets one of several processes that start together do that.
 func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOptions) (*database, error) {
@@ -87,7 +102,11 @@ func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOpt
 	if err := d.writer.PingContext(ctx); err != nil {
 		return nil, errors.Join(d.wrap("open", err), d.close())
 	}
-	if err := d.migrate(ctx, goose.DialectPostgres, migrations, opt.log, goose.WithSessionLocker(locker)); err != nil {
+	options := []goose.ProviderOption{goose.WithSessionLocker(locker)}
+	if opt.versionTable != "" {
+		options = append(options, goose.WithTableName(opt.versionTable))
+	}
+	if err := d.migrate(ctx, goose.DialectPostgres, migrations, opt.log, options...); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil

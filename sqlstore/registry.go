@@ -15,10 +15,10 @@ import (
 	"turbofan"
 )
 
-//go:embed migrations/registry/*.sql
+//go:embed migrations/registry
 var registryMigrations embed.FS
 
-// RegistryDB is the registry's database: a SQLite file of its own with one writer and several readers. Writers that
+// RegistryDB is the registry's database, a SQLite file or PostgreSQL, with one writer and several readers. Writes that
 // arrive together share a commit.
 type RegistryDB struct {
 	db     *database
@@ -35,31 +35,40 @@ const (
 	registryCacheKiB  = 16 << 10
 )
 
+// registryVersions is where PostgreSQL keeps the version of the registry's schema: the state may stand beside it.
+const registryVersions = "registry_db_version"
+
 // OpenRegistry opens the registry's database file, creating it and bringing its tables up to date.
 func OpenRegistry(ctx context.Context, path string) (*RegistryDB, error) {
-	migrations, err := fs.Sub(registryMigrations, "migrations/registry")
+	return openRegistry(ctx, path, "sqlite", open)
+}
+
+// OpenRegistryPostgres opens the registry in the PostgreSQL database at dsn, which may hold a State as well, and brings
+// its tables up to date. Several processes may do so at a time.
+func OpenRegistryPostgres(ctx context.Context, dsn string) (*RegistryDB, error) {
+	return openRegistry(ctx, dsn, "postgres", openPostgres)
+}
+
+func openRegistry(ctx context.Context, where, folder string, openStore func(context.Context, string, fs.FS, openOptions) (*database, error)) (*RegistryDB, error) {
+	migrations, err := fs.Sub(registryMigrations, "migrations/registry/"+folder)
 	if err != nil {
 		return nil, fmt.Errorf("read registry migrations: %w", err)
 	}
-	db, err := open(ctx, path, migrations, openOptions{})
+	db, err := openStore(ctx, where, migrations, openOptions{writerCache: registryCacheKiB, versionTable: registryVersions})
 	if err != nil {
 		return nil, err
-	}
-	conn, err := db.writer.Conn(ctx)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open registry database: %w", err), db.close())
-	}
-	if _, err := conn.ExecContext(ctx, fmt.Sprintf("PRAGMA cache_size = -%d", registryCacheKiB)); err != nil {
-		return nil, errors.Join(fmt.Errorf("open registry database: %w", err), conn.Close(), db.close())
 	}
 	d := &RegistryDB{
 		db:     db,
 		ops:    make(chan *registryOp, registryCommitMax),
 		closed: make(chan struct{}), done: make(chan struct{}),
 	}
-	go d.writer(&registryTx{conn: conn, stmts: map[string]*sql.Stmt{}})
+	go d.writer(&registryTx{db: db})
 	return d, nil
 }
+
+// Name is what logs call the database: the file, or the server and its database, never a password.
+func (d *RegistryDB) Name() string { return d.db.name }
 
 // Close waits for writes that were accepted and closes the file. Later writes are EUnavailable.
 func (d *RegistryDB) Close() error {
@@ -102,7 +111,6 @@ func (d *RegistryDB) update(ctx context.Context, do func(tx *registryTx) error) 
 
 func (d *RegistryDB) writer(tx *registryTx) {
 	defer close(d.done)
-	defer tx.close()
 	for {
 		select {
 		case op := <-d.ops:
@@ -138,10 +146,10 @@ func (d *RegistryDB) gather(first *registryOp) []*registryOp {
 	}
 }
 
-// registryTx is the writer's connection with its prepared statements.
+// registryTx is the writer; within a transaction it has a session.
 type registryTx struct {
-	conn  *sql.Conn
-	stmts map[string]*sql.Stmt
+	db *database
+	*session
 }
 
 // commit runs a batch in one transaction. When one fails, all are rolled back and each runs alone, so that a failure
@@ -162,41 +170,34 @@ func (tx *registryTx) commit(batch []*registryOp) {
 
 // try runs the batch in a transaction and sets the error of each.
 func (tx *registryTx) try(batch []*registryOp) error {
-	err := tx.exec("BEGIN IMMEDIATE")
-	for i := 0; err == nil && i < len(batch); i++ {
-		err = batch[i].do(tx)
-	}
-	if err == nil {
-		err = tx.exec("COMMIT")
-	}
-	if err != nil {
-		// A rollback fails only when there is no transaction, which is what it is for.
-		_ = tx.exec("ROLLBACK")
-	}
+	err := badValue(tx.transact(batch))
 	for _, op := range batch {
 		op.err = err
 	}
 	return err
 }
 
-func (tx *registryTx) close() {
-	for _, s := range tx.stmts {
-		_ = s.Close() // the connection goes next
+func (tx *registryTx) transact(batch []*registryOp) error {
+	known := tx.db.session != nil
+	t, err := begin(tx.db)
+	if err != nil && known {
+		t, err = begin(tx.db) // the server may have ended the connection meanwhile
 	}
-	_ = tx.conn.Close()
-}
-
-// stmt prepares a statement once. Only fixed texts may come here: the cache has no bound.
-func (tx *registryTx) stmt(query string) (*sql.Stmt, error) {
-	if s, ok := tx.stmts[query]; ok {
-		return s, nil
-	}
-	s, err := tx.conn.PrepareContext(context.Background(), query)
 	if err != nil {
-		return nil, fmt.Errorf("prepare statement: %w", err)
+		return tx.db.wrap("write", err)
 	}
-	tx.stmts[query] = s
-	return s, nil
+	tx.session = t.session
+	defer func() { tx.session = nil }()
+	for i := 0; err == nil && i < len(batch); i++ {
+		err = batch[i].do(tx)
+	}
+	if err == nil {
+		err = t.commit()
+	}
+	if err != nil {
+		return errors.Join(err, t.rollback(tx.db))
+	}
+	return nil
 }
 
 func (tx *registryTx) exec(query string, args ...any) error {
@@ -204,31 +205,20 @@ func (tx *registryTx) exec(query string, args ...any) error {
 	return err
 }
 
-// changed returns how many rows the statement changed.
+// changed returns how many rows the statement changed. Only fixed texts may come here and to get: they are prepared
+// once, and that cache has no bound.
 func (tx *registryTx) changed(query string, args ...any) (int64, error) {
-	s, err := tx.stmt(query)
-	if err != nil {
-		return 0, err
-	}
-	res, err := s.ExecContext(context.Background(), args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	return tx.session.exec(query, args...)
 }
 
 // get scans one row; sql.ErrNoRows when there is none.
 func (tx *registryTx) get(dest []any, query string, args ...any) error {
-	s, err := tx.stmt(query)
-	if err != nil {
-		return err
-	}
-	return s.QueryRowContext(context.Background(), args...).Scan(dest...)
+	return tx.row(query, args, dest...)
 }
 
 // QueryContext lets the loaders that readers use read within a write.
 func (tx *registryTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return tx.conn.QueryContext(context.WithoutCancel(ctx), query, args...)
+	return tx.conn.QueryContext(context.WithoutCancel(ctx), tx.dialect.rebind(query), args...)
 }
 
 // next takes the next number of a counter, from 1.
@@ -247,14 +237,26 @@ type queryer interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 }
 
+// snapshot is a reading transaction.
+type snapshot struct {
+	tx      *sql.Tx
+	dialect dialect
+}
+
+// QueryContext reads, with "?" for each parameter.
+func (s snapshot) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	rows, err := s.tx.QueryContext(ctx, s.dialect.rebind(query), args...)
+	return rows, badValue(err)
+}
+
 // view runs fn on one snapshot of the database.
 func (d *RegistryDB) view(ctx context.Context, fn func(q queryer) error) error {
-	tx, err := d.db.reader.BeginTx(ctx, nil)
+	tx, err := d.db.reader.BeginTx(ctx, d.db.dialect.snapshot)
 	if err != nil {
 		return fmt.Errorf("read registry: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	return fn(tx)
+	return fn(snapshot{tx, d.db.dialect})
 }
 
 // each calls scan for every row of a query.

@@ -169,7 +169,7 @@ func loadKeyValues(ctx context.Context, q queryer, table, owner string, ids []in
 
 // SearchExperiments implements turbofan.ExperimentStore.
 func (d *RegistryDB) SearchExperiments(ctx context.Context, query turbofan.SearchQuery) ([]turbofan.Experiment, string, error) {
-	s, err := experimentsTable().search(query.Where, query.OrderBy)
+	s, err := experimentsTable().search(d.db.dialect, query.Where, query.OrderBy)
 	if err != nil {
 		return nil, "", err
 	}

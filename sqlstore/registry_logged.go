@@ -182,7 +182,7 @@ func (d *RegistryDB) SearchLoggedModels(ctx context.Context, query turbofan.Logg
 		}
 		terms[i] = t
 	}
-	s, err := loggedModelsTable().search(terms, query.OrderBy)
+	s, err := loggedModelsTable().search(d.db.dialect, terms, query.OrderBy)
 	if err != nil {
 		return nil, "", err
 	}

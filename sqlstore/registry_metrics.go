@@ -20,7 +20,7 @@ func historyTable() *searchTable {
 
 // MetricHistory implements turbofan.RunStore.
 func (d *RegistryDB) MetricHistory(ctx context.Context, query turbofan.MetricQuery) ([]turbofan.Metric, string, error) {
-	s, err := historyTable().search(nil, nil)
+	s, err := historyTable().search(d.db.dialect, nil, nil)
 	if err != nil {
 		return nil, "", err
 	}

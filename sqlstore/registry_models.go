@@ -164,7 +164,7 @@ func loadLatestVersions(ctx context.Context, q queryer, part []int64, at map[int
 
 // SearchModels implements turbofan.ModelStore.
 func (d *RegistryDB) SearchModels(ctx context.Context, query turbofan.SearchQuery) ([]turbofan.RegisteredModel, string, error) {
-	s, err := modelsTable().search(query.Where, query.OrderBy)
+	s, err := modelsTable().search(d.db.dialect, query.Where, query.OrderBy)
 	if err != nil {
 		return nil, "", err
 	}

@@ -152,7 +152,7 @@ func (d *RegistryDB) SearchRuns(ctx context.Context, query turbofan.SearchQuery)
 	var next string
 	err := d.view(ctx, func(q queryer) error {
 		var err error
-		found, next, err = searchRuns(ctx, q, query, experiments)
+		found, next, err = d.searchRuns(ctx, q, query, experiments)
 		if err != nil {
 			return err
 		}
@@ -167,8 +167,8 @@ func (d *RegistryDB) SearchRuns(ctx context.Context, query turbofan.SearchQuery)
 
 // searchRuns finds one page of runs. There are three ways to it: from a condition that few runs meet; along the index
 // of a metric that the runs are ordered by; or along the index of start times, past runs that do not match.
-func searchRuns(ctx context.Context, q queryer, query turbofan.SearchQuery, experiments []int64) ([]foundRun, string, error) {
-	s, err := runsTable().search(query.Where, query.OrderBy)
+func (d *RegistryDB) searchRuns(ctx context.Context, q queryer, query turbofan.SearchQuery, experiments []int64) ([]foundRun, string, error) {
+	s, err := runsTable().search(d.db.dialect, query.Where, query.OrderBy)
 	if err != nil {
 		return nil, "", err
 	}
@@ -177,7 +177,7 @@ func searchRuns(ctx context.Context, q queryer, query turbofan.SearchQuery, expe
 		return nil, "", err
 	}
 	if !rare && len(query.OrderBy) > 0 && query.OrderBy[0].Entity == turbofan.EntityMetric {
-		along, ok, err := alongMetric(query)
+		along, ok, err := alongMetric(d.db.dialect, query)
 		if err != nil {
 			return nil, "", err
 		}
@@ -219,7 +219,7 @@ func (s *searchSQL) startFromRare(ctx context.Context, q queryer, terms []turbof
 		table, cond, args := "", "", []any{t.Key}
 		switch {
 		case t.Entity == turbofan.EntityMetric && t.Op != turbofan.OpNotEqual:
-			c, more, err := compare("o.value", true, t)
+			c, more, err := s.compare("o.value", true, t)
 			if err != nil {
 				return false, err
 			}
@@ -247,8 +247,8 @@ func (s *searchSQL) startFromRare(ctx context.Context, q queryer, terms []turbof
 // alongMetric is the search over runs that have a number for the metric that is ordered by first, in the order of its
 // index. Its pages go on with tokens of the general search, and the other way round; a token from past those runs is
 // not for it.
-func alongMetric(query turbofan.SearchQuery) (*searchSQL, bool, error) {
-	s, err := runsTable().search(query.Where, query.OrderBy)
+func alongMetric(d dialect, query turbofan.SearchQuery) (*searchSQL, bool, error) {
+	s, err := runsTable().search(d, query.Where, query.OrderBy)
 	if err != nil {
 		return nil, false, err
 	}
@@ -267,7 +267,7 @@ func alongMetric(query turbofan.SearchQuery) (*searchSQL, bool, error) {
 	s.keys[1] = orderKey{expr: "o1.value", desc: s.keys[1].desc, name: s.keys[1].expr}
 	for _, t := range query.Where {
 		if t.Entity == turbofan.EntityMetric && t.Key == query.OrderBy[0].Key && t.Op != turbofan.OpNotEqual {
-			cond, args, err := compare("o1.value", true, t)
+			cond, args, err := s.compare("o1.value", true, t)
 			if err != nil {
 				return nil, false, err
 			}

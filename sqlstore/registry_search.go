@@ -47,6 +47,7 @@ type orderKey struct {
 // come from the searchTable.
 type searchSQL struct {
 	table    *searchTable
+	dialect  dialect
 	joins    []string
 	joinArgs []any
 	where    []string
@@ -54,8 +55,8 @@ type searchSQL struct {
 	keys     []orderKey
 }
 
-func (t *searchTable) search(terms []turbofan.SearchTerm, orders []turbofan.SearchOrder) (*searchSQL, error) {
-	s := &searchSQL{table: t}
+func (t *searchTable) search(d dialect, terms []turbofan.SearchTerm, orders []turbofan.SearchOrder) (*searchSQL, error) {
+	s := &searchSQL{table: t, dialect: d}
 	for _, term := range terms {
 		if err := s.addTerm(term); err != nil {
 			return nil, err
@@ -81,7 +82,7 @@ func (s *searchSQL) addTerm(t turbofan.SearchTerm) error {
 		if !ok {
 			return invalid("Invalid attribute key '%s' specified.", t.Key)
 		}
-		cond, args, err := compare(col.expr, col.number, t)
+		cond, args, err := s.compare(col.expr, col.number, t)
 		if err != nil {
 			return err
 		}
@@ -109,7 +110,7 @@ func (s *searchSQL) addTerm(t turbofan.SearchTerm) error {
 		s.and(fmt.Sprintf("%sEXISTS (SELECT 1 FROM %s o WHERE %s AND o.key = ?)", not, owned.name, owned.on), t.Key)
 		return nil
 	}
-	cond, args, err := compare("o.value", t.Entity == turbofan.EntityMetric, t)
+	cond, args, err := s.compare("o.value", t.Entity == turbofan.EntityMetric, t)
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ func (s *searchSQL) addDatasetTerm(t turbofan.SearchTerm) error {
 		return invalid("Invalid entity type 'dataset'.")
 	}
 	if t.Key == "context" {
-		cond, args, err := compare("o.value", false, t)
+		cond, args, err := s.compare("o.value", false, t)
 		if err != nil {
 			return err
 		}
@@ -174,7 +175,7 @@ func (s *searchSQL) addDatasetTerm(t turbofan.SearchTerm) error {
 	if t.Key != "name" && t.Key != "digest" {
 		return invalid("Invalid attribute key '%s' specified.", t.Key)
 	}
-	cond, args, err := compare("d."+t.Key, false, t)
+	cond, args, err := s.compare("d."+t.Key, false, t)
 	if err != nil {
 		return err
 	}
@@ -183,7 +184,7 @@ func (s *searchSQL) addDatasetTerm(t turbofan.SearchTerm) error {
 }
 
 // compare returns the condition of one term on an expression.
-func compare(expr string, number bool, t turbofan.SearchTerm) (string, []any, error) {
+func (s *searchSQL) compare(expr string, number bool, t turbofan.SearchTerm) (string, []any, error) {
 	var value any = t.Text
 	if number {
 		value = t.Number
@@ -204,10 +205,8 @@ func compare(expr string, number bool, t turbofan.SearchTerm) (string, []any, er
 		if number {
 			return "", nil, invalid("Invalid comparator '%s' for a number", t.Op)
 		}
-		if t.Op == turbofan.OpILike {
-			return expr + " LIKE ?", []any{t.Text}, nil // SQLite's LIKE does not mind case
-		}
-		return expr + " GLOB ?", []any{globPattern(t.Text)}, nil
+		cond, pattern := s.dialect.like(expr, t.Text, t.Op == turbofan.OpILike)
+		return cond, []any{pattern}, nil
 	case turbofan.OpIn, turbofan.OpNotIn:
 		if len(t.List) == 0 || len(t.List) > 10_000 {
 			return "", nil, invalid("%s needs a list of 1 to 10000 values", t.Op)
@@ -215,11 +214,6 @@ func compare(expr string, number bool, t turbofan.SearchTerm) (string, []any, er
 		return expr + " " + string(t.Op) + " (" + marks(len(t.List)) + ")", anys(t.List), nil
 	}
 	return "", nil, invalid("Invalid comparator '%s'", t.Op)
-}
-
-// globPattern writes a LIKE pattern for GLOB, which is SQLite's comparison that minds case.
-func globPattern(like string) string {
-	return strings.NewReplacer("%", "*", "_", "?", "*", "[*]", "?", "[?]", "[", "[[]").Replace(like)
 }
 
 // addOrder puts what is absent last in both directions, and NaN before it.

@@ -14,12 +14,141 @@ import (
 	"time"
 
 	"turbofan"
+	"turbofan/internal/postgrestest"
 	"turbofan/sqlstore"
 )
 
-func openRegistryDB(t testing.TB) *sqlstore.RegistryDB {
+func TestRegistry(t *testing.T) {
+	registrySuite(t, func(t *testing.T) string { return filepath.Join(t.TempDir(), "registry.db") })
+}
+
+func TestRegistryOnPostgres(t *testing.T) {
+	server := postgrestest.Start(t)
+	registrySuite(t, server.Schema)
+	t.Run("beside the state", func(t *testing.T) { testBesideState(t, server.Schema(t)) })
+	t.Run("a lost connection is opened again", func(t *testing.T) { testRegistryReconnect(t, server) })
+	t.Run("what it cannot hold", func(t *testing.T) { testZeroBytes(t, openRegistryDB(t, server.Schema(t))) })
+}
+
+// registrySuite is what a registry's database must do; where names a new one.
+func registrySuite(t *testing.T, where func(t *testing.T) string) {
+	for name, test := range map[string]func(*testing.T, *sqlstore.RegistryDB){
+		"searches": testSearchRunsAgainstModel, "page tokens": testSearchRefusesTokens, "failures": testFailuresStayAlone,
+		"latest metric": testLatestMetric, "order of texts": testTextOrder,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, openRegistryDB(t, where(t))) })
+	}
+	t.Run("kept", func(t *testing.T) { testRegistryKept(t, where(t)) })
+}
+
+// testBesideState has a state and a registry share a database.
+func testBesideState(t *testing.T, dsn string) {
+	s := openState(t, sqlstore.Config{DSN: dsn})
+	d := openRegistryDB(t, dsn)
+	appendRecords(t, s, record("1", 1))
+	if _, err := d.CreateModel(t.Context(), turbofan.RegisteredModel{Name: "rul"}); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 1)
+}
+
+// testRegistryReconnect has the server end every connection of a registry that serves.
+func testRegistryReconnect(t *testing.T, server *postgrestest.Server) {
+	d := openRegistryDB(t, server.Schema(t))
+	if _, err := d.CreateModel(t.Context(), turbofan.RegisteredModel{Name: "before"}); err != nil {
+		t.Fatal(err)
+	}
+	server.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
+	if _, err := d.CreateModel(t.Context(), turbofan.RegisteredModel{Name: "after"}); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := d.Model(t.Context(), "before"); err != nil || m.Name != "before" {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func testZeroBytes(t *testing.T, d *sqlstore.RegistryDB) {
+	if _, err := d.CreateModel(t.Context(), turbofan.RegisteredModel{Name: "a\x00b"}); turbofan.ErrorCode(err) != turbofan.EInvalid {
+		t.Errorf("written: %v", err)
+	}
+	if _, err := d.Model(t.Context(), "a\x00b"); turbofan.ErrorCode(err) != turbofan.EInvalid {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := d.CreateModel(t.Context(), turbofan.RegisteredModel{Name: "ab"}); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+// testTextOrder wants texts by their bytes, whatever the server's language, also from page to page, and patterns that
+// mind the case only where asked.
+func testTextOrder(t *testing.T, d *sqlstore.RegistryDB) {
+	for _, name := range []string{"b", "a", "B", "ä", "Z", "a_b", "a%b", "axb", `a\b`} {
+		if _, err := d.CreateModel(t.Context(), turbofan.RegisteredModel{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := func(op turbofan.SearchOp, pattern string) string {
+		var out []string
+		q := turbofan.SearchQuery{Limit: 2, OrderBy: []turbofan.SearchOrder{{Entity: turbofan.EntityAttribute, Key: "name"}},
+			Where: []turbofan.SearchTerm{{Entity: turbofan.EntityAttribute, Key: "name", Op: op, Text: pattern}}}
+		for {
+			page, next, err := d.SearchModels(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range page {
+				out = append(out, m.Name)
+			}
+			if q.PageToken = next; next == "" {
+				return strings.Join(out, " ")
+			}
+		}
+	}
+	for _, c := range []struct {
+		op            turbofan.SearchOp
+		pattern, want string
+	}{
+		{turbofan.OpLike, "%", `B Z a a%b a\b a_b axb b ä`},
+		{turbofan.OpLike, "b", "b"},
+		{turbofan.OpILike, "b", "B b"},
+		{turbofan.OpLike, "a_b", `a%b a\b a_b axb`},
+		{turbofan.OpILike, "A%B", `a%b a\b a_b axb`},
+		{turbofan.OpLike, `a\%`, `a\b`},
+		{turbofan.OpNotEqual, "b", `B Z a a%b a\b a_b axb ä`},
+	} {
+		if got := names(c.op, c.pattern); got != c.want {
+			t.Errorf("%s %s: %s, want %s", c.op, c.pattern, got, c.want)
+		}
+	}
+}
+
+// testRegistryKept opens a database twice.
+func testRegistryKept(t *testing.T, where string) {
+	for _, want := range []string{"", turbofan.EConflict} {
+		d, err := openRegistry(t.Context(), where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.CreateModel(t.Context(), turbofan.RegisteredModel{Name: "x"}); turbofan.ErrorCode(err) != want {
+			t.Errorf("created: %v, want code %q", err, want)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// openRegistry opens a file, or a PostgreSQL database by its address.
+func openRegistry(ctx context.Context, where string) (*sqlstore.RegistryDB, error) {
+	if strings.Contains(where, "://") {
+		return sqlstore.OpenRegistryPostgres(ctx, where)
+	}
+	return sqlstore.OpenRegistry(ctx, where)
+}
+
+func openRegistryDB(t testing.TB, where string) *sqlstore.RegistryDB {
 	t.Helper()
-	d, err := sqlstore.OpenRegistry(context.Background(), filepath.Join(t.TempDir(), "registry.db"))
+	d, err := openRegistry(context.Background(), where)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,9 +257,8 @@ func (m *searchModel) search(q turbofan.SearchQuery) []string {
 }
 
 // Searches of every shape, page by page, find what a plain loop finds, in its order.
-func TestSearchRunsAgainstModel(t *testing.T) {
+func testSearchRunsAgainstModel(t *testing.T, d *sqlstore.RegistryDB) {
 	ctx := t.Context()
-	d := openRegistryDB(t)
 	e, err := d.CreateExperiment(ctx, turbofan.Experiment{Name: "e", ArtifactLocation: "x/"})
 	if err != nil {
 		t.Fatal(err)
@@ -209,8 +337,7 @@ func TestSearchRunsAgainstModel(t *testing.T) {
 	}
 }
 
-func TestSearchRefusesTokens(t *testing.T) {
-	d := openRegistryDB(t)
+func testSearchRefusesTokens(t *testing.T, d *sqlstore.RegistryDB) {
 	ctx := t.Context()
 	for i := range 3 {
 		if _, err := d.CreateExperiment(ctx, turbofan.Experiment{Name: fmt.Sprint(i), ArtifactLocation: "x/"}); err != nil {
@@ -232,8 +359,7 @@ func TestSearchRefusesTokens(t *testing.T) {
 }
 
 // A write that fails takes no other of its commit with it.
-func TestFailuresStayAlone(t *testing.T) {
-	d := openRegistryDB(t)
+func testFailuresStayAlone(t *testing.T, d *sqlstore.RegistryDB) {
 	ctx := t.Context()
 	var wg sync.WaitGroup
 	errs := make([]error, 200)
@@ -271,8 +397,7 @@ func TestClosedRegistryRefuses(t *testing.T) {
 	}
 }
 
-func TestLatestMetric(t *testing.T) {
-	d := openRegistryDB(t)
+func testLatestMetric(t *testing.T, d *sqlstore.RegistryDB) {
 	ctx := t.Context()
 	e, err := d.CreateExperiment(ctx, turbofan.Experiment{Name: "e", ArtifactLocation: "x/"})
 	if err != nil {

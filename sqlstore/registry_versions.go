@@ -171,7 +171,7 @@ func loadVersions(ctx context.Context, q queryer, found []foundVersion) error {
 
 // SearchModelVersions implements turbofan.VersionStore.
 func (d *RegistryDB) SearchModelVersions(ctx context.Context, query turbofan.SearchQuery) ([]turbofan.ModelVersion, string, error) {
-	s, err := versionsTable().search(query.Where, query.OrderBy)
+	s, err := versionsTable().search(d.db.dialect, query.Where, query.OrderBy)
 	if err != nil {
 		return nil, "", err
 	}

@@ -58,6 +58,7 @@ func TestBadConfigurations(t *testing.T) {
 		{"top_level_list", "top_level_list.bad.yaml:1: the file must hold keys and values such as data_dir: …, not a list"},
 		{"top_level_text", `top_level_text.bad.yaml:1: the file must hold keys and values such as data_dir: …, not "serve everything"`},
 		{"tracking_uri", `tracking_uri: must be an address such as http://127.0.0.1:3000, not "file:///mlruns"`},
+		{"registry_without_store", "store.registry: needs store.dsn: the registry is a file of the data directory otherwise"},
 		{"two_stores", "store.dsn_file: is given beside store.dsn; give one"},
 		{"two_colons", "two_colons.bad.yaml: is not YAML: a value may not hold a colon and a blank unless it is quoted"},
 		{"two_documents", "two_documents.bad.yaml:2: a second document begins here; a configuration is one"},

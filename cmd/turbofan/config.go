@@ -72,6 +72,19 @@ type config struct {
 type storeConfig struct {
 	DSN     string `yaml:"dsn"`      // may hold a password: never logged
 	DSNFile string `yaml:"dsn_file"` // holds the same
+	// Registry has the rows of the registry stand there as well; its files stay in the data directory.
+	Registry bool `yaml:"registry"`
+}
+
+// shared reports whether the store is a database that other machines may use too.
+func (c storeConfig) shared() bool { return c.DSN != "" || c.DSNFile != "" }
+
+// dsn reads the address.
+func (c storeConfig) dsn() (string, error) {
+	if c.DSNFile != "" {
+		return readSecret("store.dsn_file", c.DSNFile)
+	}
+	return c.DSN, nil
 }
 
 type grpcConfig struct {
@@ -220,6 +233,9 @@ func checkURL(field, text string) error {
 func (c *config) validateData() error {
 	if c.Store.DSN != "" && c.Store.DSNFile != "" {
 		return turbofan.Invalid("store.dsn_file", "is given beside store.dsn; give one")
+	}
+	if c.Store.Registry && !c.Store.shared() {
+		return turbofan.Invalid("store.registry", "needs store.dsn: the registry is a file of the data directory otherwise")
 	}
 	if c.Schema == "" && c.Dataset.CSV != "" {
 		return turbofan.Invalid("schema", "is missing: dataset.csv needs the file that names its columns")

@@ -107,12 +107,10 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 // openState opens the store of readings, predictions, outcomes, reports and jobs.
 func (p *platform) openState(ctx context.Context, reg prometheus.Registerer) (err error) {
 	c := sqlstore.Config{Path: p.cfg.path("state.db"), Logger: p.log, Registerer: reg}
-	if p.cfg.Store != (storeConfig{}) {
-		c.Path, c.DSN = "", p.cfg.Store.DSN
-		if p.cfg.Store.DSNFile != "" {
-			if c.DSN, err = readSecret("store.dsn_file", p.cfg.Store.DSNFile); err != nil {
-				return err
-			}
+	if p.cfg.Store.shared() {
+		c.Path = ""
+		if c.DSN, err = p.cfg.Store.dsn(); err != nil {
+			return err
 		}
 	}
 	if p.state, err = sqlstore.OpenState(ctx, c); err != nil {
@@ -252,7 +250,7 @@ func openRegistryFiles(ctx context.Context, cfg config, log *slog.Logger, reg pr
 	if err := makeDataDir(cfg); err != nil {
 		return nil, nil, err
 	}
-	db, err := sqlstore.OpenRegistry(ctx, cfg.path("registry.db"))
+	db, err := openRegistryDB(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -261,6 +259,17 @@ func openRegistryFiles(ctx context.Context, cfg config, log *slog.Logger, reg pr
 		return nil, nil, errors.Join(err, db.Close())
 	}
 	return db, own, nil
+}
+
+func openRegistryDB(ctx context.Context, cfg config) (*sqlstore.RegistryDB, error) {
+	if !cfg.Store.Registry {
+		return sqlstore.OpenRegistry(ctx, cfg.path("registry.db"))
+	}
+	dsn, err := cfg.Store.dsn()
+	if err != nil {
+		return nil, err
+	}
+	return sqlstore.OpenRegistryPostgres(ctx, dsn)
 }
 
 func (p *platform) api(role string, reg *prometheus.Registry, ready func(context.Context) error) (httpapi.Config, httpapi.Options) {
@@ -276,7 +285,7 @@ func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (er
 	c.ModelName, c.CacheDir, c.RefreshEvery = p.cfg.Model.Name, p.cfg.path("serving"), time.Duration(p.cfg.Refresh)
 	// Another process that is told of an answer, by a client or a replica, must find it in the store; a store on a
 	// server is there to be shared.
-	c.Shared = !p.has(roleFeedback) || p.cfg.Store != (storeConfig{})
+	c.Shared = !p.has(roleFeedback) || p.cfg.Store.shared()
 	p.predict, err = predict.New(c, p.registry, predict.Stores{Readings: p.state, Predictions: p.state}, reg, p.log.With("role", rolePredict))
 	if err != nil {
 		return err

@@ -49,7 +49,8 @@ Files go through the server into --artifact-root. With --artifact-root as a file
 --default-artifact-root, clients that share the disk read and write them by themselves.
 
 What "mlflow server" calls --backend-store-uri and --artifacts-destination is understood for --db and
---artifact-root; a database is written as sqlite:///FILE there.`,
+--artifact-root; sqlite:///FILE names a file there. Several registries may share a PostgreSQL database and an
+artifact root.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.port < 0 || o.port > 65535 {
@@ -59,6 +60,9 @@ What "mlflow server" calls --backend-store-uri and --artifacts-destination is un
 			if err != nil {
 				return usagef(cmd, "--source-pattern: %v", err)
 			}
+			if o.db, err = databaseOf(o.db); err != nil {
+				return usagef(cmd, "--db %v", err)
+			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 			return runRegistry(cmd.Context(), o, sources, log)
 		},
@@ -66,7 +70,7 @@ What "mlflow server" calls --backend-store-uri and --artifacts-destination is un
 	f := cmd.Flags()
 	f.StringVar(&o.host, "host", "127.0.0.1", "address to listen on")
 	f.IntVar(&o.port, "port", 5001, "port to listen on; 0 takes a free one")
-	f.StringVar(&o.db, "db", filepath.Join("turbofan-data", "registry.db"), "database file")
+	f.StringVar(&o.db, "db", filepath.Join("turbofan-data", "registry.db"), "database: a file, or a PostgreSQL database such as postgresql://user@host/name, whose password belongs in $PGPASSWORD or ~/.pgpass")
 	f.StringVar(&o.artifactRoot, "artifact-root", filepath.Join("turbofan-data", "artifacts"), "folder of the files, or its file: URI")
 	f.StringVar(&o.defaultArtifactRoot, "default-artifact-root", "", "URI below which clients see the files of new experiments (default mlflow-artifacts:/)")
 	f.StringVar(&o.sourcePattern, "source-pattern", os.Getenv(sourcePatternEnv), "regular expression that the source of every new model version must match (default $"+sourcePatternEnv+")")
@@ -86,13 +90,37 @@ func mlflowFlag(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	return pflag.NormalizedName(name)
 }
 
+// databaseOf reads a database as MLflow writes it: sqlite:///FILE, with four slashes for an absolute path, and
+// postgresql+driver://, whose driver is Python's business. Nothing of it is said in an error: it may hold a password.
+func databaseOf(uri string) (string, error) {
+	if file, ok := strings.CutPrefix(uri, "sqlite:///"); ok {
+		return file, nil
+	}
+	scheme, rest, ok := strings.Cut(uri, "://")
+	if !ok {
+		return uri, nil
+	}
+	switch name, _, _ := strings.Cut(scheme, "+"); name {
+	case "postgres", "postgresql":
+		return name + "://" + rest, nil
+	}
+	return "", fmt.Errorf("must be a file, sqlite:///FILE or postgresql://user@host/name, not %s://…", scheme)
+}
+
+// openDatabase opens what databaseOf returned.
+func openDatabase(ctx context.Context, db string) (*sqlstore.RegistryDB, error) {
+	if strings.Contains(db, "://") {
+		return sqlstore.OpenRegistryPostgres(ctx, db)
+	}
+	if err := os.MkdirAll(filepath.Dir(db), 0o755); err != nil {
+		return nil, fmt.Errorf("create folder of the registry database: %w", err)
+	}
+	return sqlstore.OpenRegistry(ctx, db)
+}
+
 // runRegistry serves until ctx ends, then lets requests finish.
 func runRegistry(ctx context.Context, o registryOptions, sources *regexp.Regexp, log *slog.Logger) (err error) {
-	o.db = strings.TrimPrefix(o.db, "sqlite:///") // as MLflow writes it: four slashes for an absolute path
-	if err := os.MkdirAll(filepath.Dir(o.db), 0o755); err != nil {
-		return fmt.Errorf("create folder of the registry database: %w", err)
-	}
-	store, err := sqlstore.OpenRegistry(ctx, o.db)
+	store, err := openDatabase(ctx, o.db)
 	if err != nil {
 		return err
 	}
@@ -119,7 +147,7 @@ func runRegistry(ctx context.Context, o registryOptions, sources *regexp.Regexp,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
-	log.Info("registry is ready", "address", "http://"+listener.Addr().String(), "db", o.db, "artifacts", o.artifactRoot)
+	log.Info("registry is ready", "address", "http://"+listener.Addr().String(), "db", store.Name(), "artifacts", o.artifactRoot)
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Serve(listener) }()
 	select {

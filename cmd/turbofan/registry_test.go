@@ -61,10 +61,26 @@ func TestRegistryCommand(t *testing.T) {
 	if got := run(t.Context(), []string{"registry", "--port", "70000"}, io.Discard, io.Discard); got != exitUsage {
 		t.Errorf("a bad port: exit code %d", got)
 	}
+	var said strings.Builder
+	if got := run(t.Context(), []string{"registry", "--db", "mysql://u:secret@h/db"}, io.Discard, &said); got != exitUsage || strings.Contains(said.String(), "secret") {
+		t.Errorf("a database of another kind: exit code %d\n%s", got, said.String())
+	}
 	if got := run(t.Context(), []string{"registry", "--source-pattern", "("}, io.Discard, io.Discard); got != exitUsage {
 		t.Errorf("a bad pattern: exit code %d", got)
 	}
 	if got := run(t.Context(), []string{"registry", "--port", "0", "--db", filepath.Join(dir, "x.db"), "--artifact-root", "s3://b"}, io.Discard, io.Discard); got != exitUsage {
 		t.Errorf("a bad artifact root: exit code %d", got)
+	}
+}
+
+func TestDatabaseOf(t *testing.T) {
+	for uri, want := range map[string]string{
+		"r.db": "r.db", "/var/r.db": "/var/r.db", "sqlite:///r.db": "r.db", "sqlite:////var/r.db": "/var/r.db", `C:\r.db`: `C:\r.db`,
+		"postgresql://u@h/db": "postgresql://u@h/db", "postgresql+psycopg2://u:p@h:5432/db?sslmode=disable": "postgresql://u:p@h:5432/db?sslmode=disable",
+		"postgres://u@h/db": "postgres://u@h/db", "mysql+pymysql://u@h/db": "",
+	} {
+		if got, err := databaseOf(uri); got != want || (err != nil) != (want == "") {
+			t.Errorf("%s: %q, %v", uri, got, err)
+		}
 	}
 }
