@@ -20,11 +20,11 @@ func newKeysCommand() *cobra.Command {
 		Use:   "new NAME",
 		Short: "Make an API key, and the line by which a server knows it",
 		Long: strings.TrimSpace(`
-Make an API key of 256 random bits. The key goes to standard error, once: give it to who will use it. The line with its
-digest goes to standard output, for the file that serve reads by --keys-file; the file never holds a key.
+Make an API key of 256 random bits. The key goes to standard error, once: give it to who will use it. The line
+with its digest goes to standard output, for the file that serve reads by --keys-file; that never holds a key.
 
-A viewer reads everything. A device also sends readings and outcomes. An operator may do everything: retrain, promote,
-write to the registry.`),
+A viewer reads everything. A device also sends readings and outcomes. An operator may do everything: retrain,
+promote, write to the registry.`),
 		Example: strings.TrimSpace(`
 turbofan keys new gateway-7 --access device >> keys
 turbofan keys new ops --access operator >> keys

@@ -298,8 +298,9 @@ func newModelsCanaryCommand(o *modelsOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "canary VERSION | canary --abort", Short: "Let a version answer a share of the units, or end that",
 		Long: strings.TrimSpace(`
-Let a version answer a share of the units in the champion's place. A unit belongs to the canary by the hash of its id:
-it always gets the same version, and a larger share keeps the units of a smaller one. Each answer names its version.`),
+Let a version answer a share of the units in the champion's place. A unit belongs to the canary by the hash of
+its id: it always gets the same version, and a larger share keeps the units of a smaller one. Each answer names
+its version.`),
 		Args: trialArgs(&abort),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t := turbofan.Trial{Alias: turbofan.CanaryAlias, Share: share}
@@ -319,8 +320,8 @@ func newModelsChallengerCommand(o *modelsOptions) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "challenger VERSION | challenger --abort", Short: "Let a version answer every unit silently, or end that",
 		Long: strings.TrimSpace(`
-Let a version answer every unit silently beside the champion. Its answers are logged with its version and never sent; once
-feedback comes, GET /performance of the feedback role tells its error beside the champion's.`),
+Let a version answer every unit silently beside the champion. Its answers are logged with its version and never
+sent; once feedback comes, GET /performance of the feedback role tells its error beside the champion's.`),
 		Args: trialArgs(&abort),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t := turbofan.Trial{Alias: turbofan.ChallengerAlias}
