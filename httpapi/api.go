@@ -277,9 +277,9 @@ func (a *api) answer(c *call, rt *route) (err error) {
 	if err := c.readBody(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.r.Context(), a.cfg.Timeout)
-	defer cancel()
-	c.ctx = &requestContext{Context: ctx, id: c.id}
+	ctx := newRequestContext(c.r.Context(), a.cfg.Timeout, c.id)
+	defer ctx.end(context.Canceled)
+	c.ctx = ctx
 	if err := a.limit.acquire(c.ctx); err != nil {
 		return err
 	}
@@ -461,28 +461,6 @@ func (a *api) log(c *call, rt *route, took time.Duration) {
 		n++
 	}
 	a.o.Logger.LogAttrs(c.r.Context(), level, "request", attrs[:n]...)
-}
-
-// requestContext carries the request's id to what is called on its behalf.
-type requestContext struct {
-	context.Context
-	id string
-}
-
-type requestIDKey struct{}
-
-func (c *requestContext) Value(key any) any {
-	if _, ok := key.(requestIDKey); ok {
-		return c.id
-	}
-	return c.Context.Value(key)
-}
-
-// RequestID returns the id of the request that ctx belongs to, or "". The package's clients pass it on, so that one id
-// runs through the logs of all roles that a request touches.
-func RequestID(ctx context.Context) string {
-	id, _ := ctx.Value(requestIDKey{}).(string)
-	return id
 }
 
 // requestID takes the caller's id where it is sane, and makes one where it is not.
