@@ -11,13 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"turbofan"
 	"turbofan/httpapi"
@@ -110,16 +110,17 @@ func (e engine) must(ctx context.Context, args ...string) string {
 	return out
 }
 
-// build makes the image of the Dockerfile in a context that holds what .dockerignore lets through of it.
-func (e engine) build(ctx context.Context) string {
+// build makes the image of the Dockerfile for an architecture, in a context that holds what .dockerignore lets through
+// of it.
+func (e engine) build(ctx context.Context, binary, arch string) string {
 	e.t.Helper()
 	dir := e.t.TempDir()
-	for from, to := range map[string]string{buildCommand(e.t): "bin/turbofan", "docker/Dockerfile": "deploy/docker/Dockerfile",
+	for from, to := range map[string]string{binary: "bin/turbofan-" + arch, "docker/Dockerfile": "deploy/docker/Dockerfile",
 		"docker/data/README": "deploy/docker/data/README", "../.dockerignore": ".dockerignore"} {
 		copyFile(e.t, from, filepath.Join(dir, to))
 	}
-	tag := e.run + ":image"
-	e.must(ctx, "build", "-f", filepath.Join(dir, "deploy/docker/Dockerfile"), "-t", tag, dir)
+	tag := e.run + ":" + arch
+	e.must(ctx, "build", "--platform", "linux/"+arch, "--build-arg", "BINARY=bin/turbofan-"+arch, "-f", filepath.Join(dir, "deploy/docker/Dockerfile"), "-t", tag, dir)
 	e.t.Cleanup(func() { e.must(context.WithoutCancel(ctx), "image", "rm", "-f", tag) })
 	return tag
 }
@@ -146,83 +147,73 @@ func copyFile(t *testing.T, from, to string) {
 	}
 }
 
-// composeService is as much of a service as a container needs.
-type composeService struct {
-	Command     []string
-	Environment map[string]string
-	Volumes     []string
-	Ports       []string
-	Tmpfs       []string
-	CapDrop     []string `yaml:"cap_drop"`
-	SecurityOpt []string `yaml:"security_opt"`
-	ReadOnly    bool     `yaml:"read_only"`
-	DependsOn   map[string]struct{ Condition string }
-	Healthcheck struct{ Test []string }
+// composition is the compose file's services of ours, run by docker-compose itself.
+type composition struct {
+	engine
+	files, env []string
 }
 
-func readCompose(t *testing.T) map[string]composeService {
-	t.Helper()
+// compose prepares the shipped file: on free ports, so that tests disturb nothing, and with a model that is quickly
+// trained. docker-compose 1, which Debian has, does not know the key name.
+func (e engine) compose(image, data string) composition {
+	e.t.Helper()
+	need(e.t, "docker-compose", "docker-compose")
 	b, err := os.ReadFile("compose/docker-compose.yml")
 	if err != nil {
-		t.Fatal(err)
+		e.t.Fatal(err)
 	}
-	withDefaults := regexp.MustCompile(`\$\{\w+:-([^}]*)\}`).ReplaceAll(b, []byte("$1"))
-	var file struct{ Services map[string]composeService }
-	if err := yaml.Unmarshal(withDefaults, &file); err != nil {
-		t.Fatal(err)
+	text := regexp.MustCompile(`(?m)^name: .*\n`).ReplaceAllString(string(b), "")
+	text = regexp.MustCompile(`"127\.0\.0\.1:\d+:(\d+)"`).ReplaceAllString(text, `"127.0.0.1::$1"`)
+	quick := "services:\n"
+	for _, name := range services {
+		quick += "  " + name + ": {environment: {TURBOFAN_MODEL_KIND: forest, TURBOFAN_MODEL_FOLDS: '2', TURBOFAN_MODEL_MAX_ROWS: '4000', TURBOFAN_REFRESH_EVERY: 200ms, TURBOFAN_DRIFT_EVERY: 0s}}\n"
 	}
-	return file.Services
+	dir := e.t.TempDir()
+	c := composition{engine: e, env: []string{"TURBOFAN_IMAGE=" + image, "CMAPSS_DIR=" + data}}
+	for name, text := range map[string]string{"shipped.yml": text, "quick.yml": quick} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	c.files = []string{"-f", filepath.Join(dir, "shipped.yml"), "-f", filepath.Join(dir, "quick.yml"), "--project-directory", "compose", "-p", e.run}
+	return c
 }
 
-// start runs a service of the compose file as docker compose would, on a network of its own.
-func (e engine) start(ctx context.Context, image, data, name string, s composeService, env ...string) {
-	e.t.Helper()
-	// docker run can only give a check to a shell, which the image does not have.
-	check, err := json.Marshal(s.Healthcheck.Test[1:])
+// services are those of the compose file that run our image and serve.
+var services = []string{"registry", "retraining-service", "prediction-api", "feedback-api", "drift-detector", "console"}
+
+func (c composition) do(ctx context.Context, args ...string) string {
+	c.t.Helper()
+	cmd := exec.CommandContext(ctx, "docker-compose", append(slices.Clone(c.files), args...)...)
+	cmd.Env = append(os.Environ(), c.env...)
+	if c.host != "" {
+		cmd.Env = append(cmd.Env, "DOCKER_HOST="+c.host)
+	}
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		e.t.Fatal(err)
+		c.t.Fatalf("docker-compose %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
 	}
-	dir, tag := e.t.TempDir(), e.run+":"+name
-	text := fmt.Sprintf("FROM %s\nHEALTHCHECK --interval=1s --timeout=5s --start-period=60s CMD %s\n", image, check)
-	if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(text), 0o600); err != nil {
-		e.t.Fatal(err)
-	}
-	e.must(ctx, "build", "-t", tag, dir)
-	e.t.Cleanup(func() { e.must(context.WithoutCancel(ctx), "image", "rm", "-f", tag) })
-	args := []string{"run", "-d", "--name", e.run + "-" + name, "--network", e.run, "--network-alias", name}
-	if s.ReadOnly {
-		args = append(args, "--read-only")
-	}
-	for flag, values := range map[string][]string{"--tmpfs": s.Tmpfs, "--cap-drop": s.CapDrop, "--security-opt": s.SecurityOpt, "-e": env} {
-		for _, v := range values {
-			args = append(args, flag, v)
-		}
-	}
-	for k, v := range s.Environment {
-		args = append(args, "-e", k+"="+v)
-	}
-	for _, p := range s.Ports { // on a free port of the host, so that tests disturb nothing
-		args = append(args, "-p", "127.0.0.1::"+p[strings.LastIndexByte(p, ':')+1:])
-	}
-	for _, v := range s.Volumes {
-		from, to, _ := strings.Cut(v, ":")
-		if strings.HasPrefix(to, "/cmapss") {
-			from = data
-		} else {
-			from = e.run + "-" + from
-		}
-		args = append(args, "-v", from+":"+to)
-	}
-	e.must(ctx, append(append(args, tag), s.Command...)...)
-	e.t.Cleanup(func() { e.must(context.WithoutCancel(ctx), "rm", "-f", "-v", e.run+"-"+name) })
+	return strings.TrimSpace(string(out))
 }
 
-func (e engine) healthy(ctx context.Context, name string) {
-	e.t.Helper()
-	await(ctx, e.t, name+" to be healthy", func(ctx context.Context) error {
-		state, err := e.docker(ctx, "inspect", "-f", "{{.State.Status}} {{.State.Health.Status}}", e.run+"-"+name)
+// up starts all services, in the order of health that the file asks for, and waits until each is healthy.
+func (c composition) up(ctx context.Context) {
+	c.t.Helper()
+	c.do(ctx, append([]string{"up", "-d", "--no-build"}, services...)...)
+	for _, name := range services {
+		c.healthy(ctx, name)
+	}
+}
+
+func (c composition) healthy(ctx context.Context, name string) {
+	c.t.Helper()
+	id := c.do(ctx, "ps", "-q", name)
+	await(ctx, c.t, name+" to be healthy", func(ctx context.Context) error {
+		state, err := c.docker(ctx, "inspect", "-f", "{{.State.Status}} {{.State.Health.Status}}", id)
 		if err == nil && state != "running healthy" {
-			log, logErr := e.docker(ctx, "logs", "--tail", "5", e.run+"-"+name)
+			log, logErr := c.docker(ctx, "logs", "--tail", "5", id)
 			err = errors.Join(fmt.Errorf("it is %s: %s", state, log), logErr)
 		}
 		return err
@@ -230,53 +221,42 @@ func (e engine) healthy(ctx context.Context, name string) {
 }
 
 // url of a service, on the port of the host that it was given at its last start.
-func (e engine) url(ctx context.Context, name string, port int) string {
-	e.t.Helper()
-	return "http://" + e.must(ctx, "port", e.run+"-"+name, strconv.Itoa(port)+"/tcp")
+func (c composition) url(ctx context.Context, name string, port int) string {
+	c.t.Helper()
+	return "http://" + c.do(ctx, "port", name, strconv.Itoa(port))
 }
 
-// TestContainers builds the image, runs the roles as the compose file says, in the order of health that it asks for, and
-// takes them through predictions, outcomes, a check, a retraining and a swap. Then each container is stopped and
-// started, and everything that was acknowledged must still be there.
+// stack is where the services answer, by role.
+func (c composition) stack(ctx context.Context) stack {
+	c.t.Helper()
+	s := stack{}
+	for name, port := range map[string]int{"registry": 5001, "retraining-service": 3003, "prediction-api": 3000, "feedback-api": 3001, "drift-detector": 3004, "console": 8080} {
+		s[jobs[name]] = role{url: c.url(ctx, name, port)}
+	}
+	return s
+}
+
+// TestContainers builds the image, runs the shipped compose file with docker-compose, and takes the services through
+// predictions, outcomes, a check, a retraining and a swap. Then each container is stopped and started, and all of them
+// are taken down in the middle of their work and put up again: everything that was acknowledged must still be there.
 func TestContainers(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	t.Cleanup(cancel)
 	e := findEngine(ctx, t)
-	image := e.build(ctx)
-	size, err := strconv.Atoi(e.must(ctx, "image", "inspect", "-f", "{{.Size}}", image))
-	if err != nil || size > maxImage {
-		t.Errorf("the image weighs %d bytes, %v; it may weigh %d", size, err, maxImage)
-	}
-	if user := e.must(ctx, "image", "inspect", "-f", "{{.Config.User}}", image); user != "65532:65532" {
-		t.Errorf("the image runs as %q", user)
-	}
+	image := e.build(ctx, buildCommand(t), runtime.GOARCH)
+	e.checkImage(ctx, image)
 	data, healthy, other := fleet(t)
-	e.must(ctx, "network", "create", e.run)
-	t.Cleanup(func() { e.must(context.WithoutCancel(ctx), "network", "rm", e.run) })
-	e.must(ctx, "volume", "create", e.run+"-state")
-	t.Cleanup(func() { e.must(context.WithoutCancel(ctx), "volume", "rm", "-f", e.run+"-state") })
-
-	services, running := readCompose(t), map[string]bool{}
-	order := []string{"registry", "retraining-service", "prediction-api", "feedback-api", "drift-detector"}
+	c := e.compose(image, data)
+	t.Cleanup(func() { c.do(context.WithoutCancel(ctx), "down", "-v", "-t", "40") })
 	began := time.Now()
-	for _, name := range order {
-		for on := range services[name].DependsOn {
-			if !running[on] {
-				t.Fatalf("%s starts before %s", name, on)
-			}
-			e.healthy(ctx, on)
-		}
-		e.start(ctx, image, data, name, services[name], "TURBOFAN_MODEL_KIND=forest", "TURBOFAN_MODEL_FOLDS=2", "TURBOFAN_MODEL_MAX_ROWS=4000",
-			"TURBOFAN_REFRESH_EVERY=200ms", "TURBOFAN_DRIFT_EVERY=0s")
-		running[name] = true
-	}
-	for _, name := range order {
-		e.healthy(ctx, name)
-	}
-	t.Logf("image %.1f MiB; all healthy with a first model after %.1f s", float64(size)/(1<<20), time.Since(began).Seconds())
+	c.up(ctx)
+	s := c.stack(ctx)
+	s.awaitVersion(ctx, t, "1")
+	p := startPrometheus(ctx, t, need(t, "prometheus", "prometheus"), s, "prometheus/rules", "")
+	p.awaitSamples(ctx, "up == 1", len(services))
+	t.Logf("a first model serves and every target is up after %.1f s", time.Since(began).Seconds())
+	c.checkContainers(ctx)
 
-	s := stack{"predict": {url: e.url(ctx, "prediction-api", 3000)}, "feedback": {url: e.url(ctx, "feedback-api", 3001)},
-		"retrain": {url: e.url(ctx, "retraining-service", 3003)}, "drift": {url: e.url(ctx, "drift-detector", 3004)}}
 	s.produce(ctx, t, named("a-", healthy), 0, 60)
 	if r := s.check(ctx, t); r.Verdict != turbofan.NoDrift {
 		t.Fatalf("a fleet like that of training: %s because %s", r.Verdict, r.Because)
@@ -291,21 +271,121 @@ func TestContainers(t *testing.T) {
 	s.awaitJob(ctx, t)
 	s.awaitVersion(ctx, t, "2")
 
-	before := e.state(ctx, t)
-	for _, name := range order {
-		e.must(ctx, "stop", "-t", "40", e.run+"-"+name)
-		if code := e.must(ctx, "inspect", "-f", "{{.State.ExitCode}}", e.run+"-"+name); code != "0" {
+	before := c.state(ctx)
+	c.do(ctx, "stop")
+	for _, name := range services {
+		if code := c.must(ctx, "inspect", "-f", "{{.State.ExitCode}}", c.do(ctx, "ps", "-q", name)); code != "0" {
 			t.Errorf("%s ended with %s", name, code)
 		}
 	}
-	for _, name := range order {
-		e.must(ctx, "start", e.run+"-"+name)
+	c.do(ctx, "start")
+	for _, name := range services {
+		c.healthy(ctx, name)
 	}
-	for _, name := range order {
-		e.healthy(ctx, name)
-	}
-	if after := e.state(ctx, t); after != before {
+	if after := c.state(ctx); after != before {
 		t.Errorf("stopping and starting changed\n%s\nto\n%s", before, after)
+	}
+	c.downAndUp(ctx, healthy)
+}
+
+// checkImage holds the image to its size and its user.
+func (e engine) checkImage(ctx context.Context, image string) {
+	e.t.Helper()
+	size, err := strconv.Atoi(e.must(ctx, "image", "inspect", "-f", "{{.Size}}", image))
+	if err != nil || size > maxImage {
+		e.t.Errorf("the image weighs %d bytes, %v; it may weigh %d", size, err, maxImage)
+	}
+	if got, want := e.must(ctx, "image", "inspect", "-f", "{{.Config.User}} {{.Config.Healthcheck.Test}}", image), "65532:65532 [CMD /turbofan health --live]"; got != want {
+		e.t.Errorf("the image's user and check are %s, want %s", got, want)
+	}
+	e.t.Logf("%s: %.1f MiB", image, float64(size)/(1<<20))
+}
+
+// checkContainers holds what runs to what the file promises of it.
+func (c composition) checkContainers(ctx context.Context) {
+	c.t.Helper()
+	for _, name := range services {
+		const format = "{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}} {{.HostConfig.SecurityOpt}} {{.Config.User}}"
+		if got, want := c.must(ctx, "inspect", "-f", format, c.do(ctx, "ps", "-q", name)), "true [ALL] [no-new-privileges:true] 65532:65532"; got != want {
+			c.t.Errorf("%s runs with %s, want %s", name, got, want)
+		}
+	}
+}
+
+// downAndUp removes the containers while readings and outcomes come in, and demands each that was acknowledged of new
+// ones over the same volumes.
+func (c composition) downAndUp(ctx context.Context, units []turbofan.History) {
+	c.t.Helper()
+	s := c.stack(ctx)
+	l := startLoad(ctx, s["predict"].url, 4, units)
+	outcomes, stop := make(chan map[string]bool), make(chan struct{})
+	go func() { outcomes <- s.inspections(ctx, stop) }()
+	await(ctx, c.t, "some answers", func(context.Context) error {
+		if n := l.requests.Load(); n < 100 {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	c.do(ctx, "down", "-t", "40")
+	l.stop()
+	close(stop)
+	recorded := <-outcomes
+	c.up(ctx)
+	s = c.stack(ctx)
+	s.awaitVersion(ctx, c.t, "2")
+	readings := 0
+	for unit, answers := range l.answers {
+		status, err := s.predictions().Unit(ctx, unit)
+		if last := answers[len(answers)-1].Cycle; err != nil || status.LastCycle < last || status.Readings < len(answers) {
+			c.t.Errorf("unit %s: cycle %d was acknowledged; stored are %d readings up to cycle %d, %v", unit, last, status.Readings, status.LastCycle, err)
+		}
+		readings += len(answers)
+	}
+	stored, err := httpapi.NewFeedbackClient(s["feedback"].url, nil).Outcomes(ctx, turbofan.OutcomeQuery{})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	total := len(recorded)
+	for _, o := range stored {
+		delete(recorded, o.Key)
+	}
+	if len(recorded) > 0 || total == 0 || readings < 100 {
+		c.t.Errorf("of %d acknowledged outcomes %d are lost; %d readings", total, len(recorded), readings)
+	}
+	c.t.Logf("down and up under load: all of %d acknowledged readings and %d outcomes are there", readings, total)
+}
+
+// inspections sends outcomes one by one until stop is closed, and returns the keys of those that were acknowledged.
+func (s stack) inspections(ctx context.Context, stop <-chan struct{}) map[string]bool {
+	client, out := httpapi.NewFeedbackClient(s["feedback"].url, nil), map[string]bool{}
+	for i := 1; ; i++ {
+		select {
+		case <-stop:
+			return out
+		default:
+		}
+		o := turbofan.Outcome{Key: fmt.Sprintf("inspection-%d", i), UnitID: "a-1", Cycle: i, Event: "inspection"}
+		if _, err := client.Record(ctx, []turbofan.Outcome{o}); err == nil {
+			out[o.Key] = true
+		}
+	}
+}
+
+// TestImageForARM builds the image for the other processor that people run.
+func TestImageForARM(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	t.Cleanup(cancel)
+	e := findEngine(ctx, t)
+	binary := filepath.Join(t.TempDir(), "turbofan")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "../cmd/turbofan")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH=arm64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the command: %v\n%s", err, out)
+	}
+	image := e.build(ctx, binary, "arm64")
+	e.checkImage(ctx, image)
+	if arch := e.must(ctx, "image", "inspect", "-f", "{{.Architecture}}", image); arch != "arm64" {
+		t.Errorf("the image is for %s", arch)
 	}
 }
 
@@ -322,23 +402,23 @@ func (s stack) awaitVersion(ctx context.Context, t *testing.T, version string) {
 }
 
 // state is what must outlive the containers, as the API tells it.
-func (e engine) state(ctx context.Context, t *testing.T) string {
+func (c composition) state(ctx context.Context) string {
+	t, s := c.t, c.stack(ctx)
 	t.Helper()
-	predictions := httpapi.NewPredictionClient(e.url(ctx, "prediction-api", 3000), nil)
-	stack{"predict": {url: e.url(ctx, "prediction-api", 3000)}}.awaitVersion(ctx, t, "2")
-	unit, err := predictions.Unit(ctx, "b-7")
+	s.awaitVersion(ctx, t, "2")
+	unit, err := s.predictions().Unit(ctx, "b-7")
 	if err != nil {
 		t.Fatal(err)
 	}
-	jobs, err := httpapi.NewRetrainingClient(e.url(ctx, "retraining-service", 3003), nil).Jobs(ctx, 10)
+	jobs, err := s.jobs().Jobs(ctx, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	reports, err := httpapi.NewDriftClient(e.url(ctx, "drift-detector", 3004), nil).Reports(ctx, 10)
+	reports, err := httpapi.NewDriftClient(s["drift"].url, nil).Reports(ctx, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
-	performance, err := httpapi.NewFeedbackClient(e.url(ctx, "feedback-api", 3001), nil).Performance(ctx, 1000)
+	performance, err := httpapi.NewFeedbackClient(s["feedback"].url, nil).Performance(ctx, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/.."
 missing=""
 
-# PostgreSQL, Prometheus, Alertmanager, strace, a proxy and a Docker engine come as Debian packages where we are root on Debian.
+# PostgreSQL, Prometheus, Alertmanager, strace, a proxy and a Docker engine with compose come as Debian packages where we are root on Debian.
 if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
 	want=""
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || want="$want postgresql"
@@ -13,6 +13,7 @@ if command -v apt-get >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
 	command -v prometheus-alertmanager >/dev/null 2>&1 && command -v amtool >/dev/null 2>&1 || want="$want prometheus-alertmanager"
 	command -v strace >/dev/null 2>&1 || want="$want strace"
 	command -v haproxy >/dev/null 2>&1 || want="$want haproxy"
+	command -v docker-compose >/dev/null 2>&1 || want="$want docker-compose"
 	docker version >/dev/null 2>&1 || command -v dockerd >/dev/null 2>&1 || want="$want docker.io"
 	if [ -n "$want" ]; then
 		{ apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $want; } >/tmp/turbofan-apt.log 2>&1 ||

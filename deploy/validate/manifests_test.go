@@ -55,7 +55,7 @@ type cluster struct {
 
 // rolePorts are the ports of the roles, by the name of their service.
 func rolePorts() map[string]int32 {
-	return map[string]int32{"prediction-api": 3000, "feedback-api": 3001, "retraining-service": 3003, "drift-detector": 3004, "registry": 5001}
+	return map[string]int32{"prediction-api": 3000, "feedback-api": 3001, "retraining-service": 3003, "drift-detector": 3004, "registry": 5001, "console": 8080}
 }
 
 // build runs kustomize over dir and decodes all of it strictly: a key that the type does not have is an error.
@@ -150,7 +150,8 @@ func checkPostgres(t *testing.T, c *cluster) {
 			return e.Name == "TURBOFAN_STORE_DSN" && e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil && e.ValueFrom.SecretKeyRef.Name == "turbofan-store"
 		})
 		onDisk := slices.ContainsFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == "data" && v.PersistentVolumeClaim != nil })
-		if own := d.Name == "registry"; fromSecret == own || onDisk != own {
+		// The console asks the others for everything.
+		if own := d.Name == "registry"; fromSecret == (own || d.Name == "console") || onDisk != own {
 			t.Errorf("production: %s: address of PostgreSQL %t, disk %t", d.Name, fromSecret, onDisk)
 		}
 	}
