@@ -95,7 +95,8 @@ type RetrainingService interface {
 type JobStore interface {
 	// CreateJob stores a pending job unless one is active (EConflict): at most one job is active in a store.
 	CreateJob(ctx context.Context, j Job) error
-	// UpdateJob replaces a job; ENotFound when there is none of that id.
+	// UpdateJob replaces a job; ENotFound when there is none of that id, EConflict when it has ended and the
+	// replacement has not.
 	UpdateJob(ctx context.Context, j Job) error
 	Job(ctx context.Context, id string) (Job, error)
 	// Jobs returns the newest jobs, newest first.

@@ -155,7 +155,7 @@ func (r *rig) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.metrics = prometheus.NewPedanticRegistry()
-	stores := drift.Stores{Readings: r.state, Predictions: r.state, Outcomes: r.state, Reports: r.state}
+	stores := drift.Stores{Readings: r.state, Predictions: r.state, Outcomes: r.state, Reports: r.state, Leases: r.state}
 	if r.Service, err = drift.New(r.cfg, r.registry, stores, r.retrain, r.metrics, r.log); err != nil {
 		t.Fatal(err)
 	}

@@ -36,23 +36,42 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-due:
+			if err := s.scheduled(ctx, s.old); err != nil {
+				notBefore = time.Now().Add(failurePause)
+			}
 		case now := <-poll:
 			if now.Before(notBefore) || !s.enough(ctx) {
 				continue
 			}
-		}
-		if err := s.scheduled(ctx); err != nil {
-			notBefore = time.Now().Add(failurePause)
+			if err := s.scheduled(ctx, s.enough); err != nil {
+				notBefore = time.Now().Add(failurePause)
+			}
 		}
 		if timer != nil {
-			timer.Reset(s.cfg.Every)
+			timer.Reset(s.next(ctx))
 		}
 	}
 }
 
-// scheduled is one check of the schedule.
-func (s *Service) scheduled(ctx context.Context) error {
-	_, err := s.Check(ctx)
+// old reports whether no replica made a report in the last Every.
+func (s *Service) old(ctx context.Context) bool {
+	last, err := s.lastReport(ctx)
+	return err != nil || time.Since(last.At) >= s.cfg.Every
+}
+
+// next is how long it is until a report of this process or of a replica is Every old; Every itself where the last check
+// failed, so that the next one is not at once.
+func (s *Service) next(ctx context.Context) time.Duration {
+	last, err := s.lastReport(ctx)
+	if left := time.Until(last.At.Add(s.cfg.Every)); err == nil && left > 0 {
+		return left
+	}
+	return s.cfg.Every
+}
+
+// scheduled is one check of the schedule, where it is still due when its turn has come.
+func (s *Service) scheduled(ctx context.Context, due func(context.Context) bool) error {
+	_, _, err := s.checkIf(ctx, due)
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return err

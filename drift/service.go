@@ -20,6 +20,8 @@ type Stores struct {
 	Predictions turbofan.PredictionStore
 	Outcomes    turbofan.OutcomeStore
 	Reports     turbofan.DriftStore
+	// Leases let replicas take turns; nil where this process is alone.
+	Leases turbofan.LeaseStore
 }
 
 // Service implements turbofan.DriftService. All that it must remember stands in the stores, so that a restart changes
@@ -31,6 +33,7 @@ type Service struct {
 	retrain  turbofan.RetrainingService
 	log      *slog.Logger
 	metrics  *metrics
+	id       string // of this process, among the replicas
 
 	// turn holds one token; who has it may check, and touch what follows.
 	turn   chan struct{}
@@ -59,6 +62,9 @@ func New(cfg Config, registry turbofan.Registry, stores Stores, retrain turbofan
 	s := &Service{cfg: cfg, registry: registry, stores: stores, retrain: retrain, log: log, turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	var err error
+	if s.id, err = newID(); err != nil {
+		return nil, err
+	}
 	if s.metrics, err = newMetrics(reg); err != nil {
 		return nil, err
 	}
@@ -66,21 +72,75 @@ func New(cfg Config, registry turbofan.Registry, stores Stores, retrain turbofan
 }
 
 // Check judges the newest readings now, stores the report and, where the verdict is drift, asks for a retraining. One
-// check runs at a time; others wait for their turn, at most as long as ctx lets them. Errors: ENotFound while no version
-// has the alias, EUnavailable when its reference cannot be used, and what the stores answer.
+// check runs at a time, however many replicas share the store; others wait for their turn, at most as long as ctx lets
+// them. Errors: ENotFound while no version has the alias, EUnavailable when its reference cannot be used, and what the
+// stores answer.
 func (s *Service) Check(ctx context.Context) (turbofan.DriftReport, error) {
+	report, _, err := s.checkIf(ctx, func(context.Context) bool { return true })
+	return report, err
+}
+
+// checkIf checks where, once it is this process's turn, due says that there is still something to check.
+func (s *Service) checkIf(ctx context.Context, due func(context.Context) bool) (report turbofan.DriftReport, checked bool, err error) {
+	release, err := s.takeTurn(ctx)
+	if err != nil {
+		return turbofan.DriftReport{}, false, err
+	}
+	defer release()
+	if !due(ctx) {
+		return turbofan.DriftReport{}, false, nil
+	}
+	if report, err = s.check(ctx); err != nil {
+		s.metrics.failed()
+		return turbofan.DriftReport{}, true, err
+	}
+	return report, true, nil
+}
+
+const (
+	leaseName = "drift-check"
+	// leaseFor is how long a replica that died in a check holds the others up.
+	leaseFor = 20 * time.Second
+	// leasePoll is how often a waiting replica asks whether it is its turn.
+	leasePoll = 100 * time.Millisecond
+)
+
+// takeTurn waits until neither this process nor a replica checks.
+func (s *Service) takeTurn(ctx context.Context) (func(), error) {
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
-		return turbofan.DriftReport{}, ctx.Err()
+		return nil, ctx.Err()
 	}
-	defer func() { s.turn <- struct{}{} }()
-	report, err := s.check(ctx)
-	if err != nil {
-		s.metrics.failed()
-		return turbofan.DriftReport{}, err
+	release := func() { s.turn <- struct{}{} }
+	if s.stores.Leases == nil {
+		return release, nil
 	}
-	return report, nil
+	for {
+		got, err := s.stores.Leases.Acquire(ctx, leaseName, s.id, leaseFor)
+		if err != nil { // it may have been given all the same
+			err = errors.Join(err, s.stores.Leases.Release(context.WithoutCancel(ctx), leaseName, s.id))
+			release()
+			return nil, fmt.Errorf("wait for other drift checks: %w", err)
+		}
+		if got {
+			break
+		}
+		timer := time.NewTimer(leasePoll)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			release()
+			return nil, ctx.Err()
+		}
+	}
+	return func() {
+		if err := s.stores.Leases.Release(context.WithoutCancel(ctx), leaseName, s.id); err != nil {
+			s.log.WarnContext(ctx, "drift lease stays until it ends", "err", err)
+		}
+		release()
+	}, nil
 }
 
 func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {

@@ -355,3 +355,35 @@ func TestNewRefuses(t *testing.T) {
 		t.Errorf("reports with a limit of -1: %v", err)
 	}
 }
+
+// Replicas over one store check in turn, and the schedule of one counts for all.
+func TestReplicasTakeTurns(t *testing.T) {
+	r := newRig(t)
+	r.cfg.Every, r.cfg.Poll = time.Hour, time.Second
+	r.open(t)
+	defer r.close(t)
+	r.serve(t, pumpReference(t))
+	r.send(t, newFleet(60, 4).read(world{load: 1}, 1000))
+	if got, err := r.state.Acquire(t.Context(), "drift-check", "replica", time.Hour); err != nil || !got {
+		t.Fatal(got, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := r.Check(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a check while a replica checks: %v", err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := r.Check(context.WithoutCancel(t.Context()))
+		waiting <- err
+	}()
+	if err := r.state.Release(t.Context(), "drift-check", "replica"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("a check once the replica has ended: %v", err)
+	}
+	if got, err := r.state.Acquire(t.Context(), "drift-check", "replica", time.Hour); err != nil || !got {
+		t.Errorf("the lease is not given back: %v", err)
+	}
+}

@@ -171,6 +171,7 @@ type process struct {
 type options struct {
 	change func(*retrain.Config)
 	reg    turbofan.Registry
+	leases turbofan.LeaseStore
 	hook   func(turbofan.Job) error
 	hold   chan struct{} // told when the first job reads the baseline, which then waits for its end
 	idle   bool          // do not run
@@ -182,6 +183,9 @@ func (p *plant) start(o options) *process {
 	cfg.WorkDir, cfg.Model, cfg.MinNewUnits = p.t.TempDir(), small(), 8
 	if o.change != nil {
 		o.change(&cfg)
+	}
+	if o.leases == nil {
+		o.leases = p.state
 	}
 	if o.reg == nil {
 		o.reg = p.reg
@@ -197,7 +201,7 @@ func (p *plant) start(o options) *process {
 		}
 		return model.Data{Schema: schema(), Units: append([]turbofan.History(nil), p.base...), Digest: "baseline"}, nil
 	}
-	out.Service = must[*retrain.Service](p.t)(retrain.New(cfg, o.reg, p.reg, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: out.jobs},
+	out.Service = must[*retrain.Service](p.t)(retrain.New(cfg, o.reg, p.reg, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: out.jobs, Leases: o.leases},
 		baseline, p.metrics, slog.New(slog.NewTextHandler(io.Discard, nil))))
 	if o.idle {
 		return out

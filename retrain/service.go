@@ -1,5 +1,6 @@
 // Package retrain turns what production has taught into a challenger, judges it beside the champion on the same units,
-// and promotes it where it is better. One job runs at a time and survives a restart.
+// and promotes it where it is better. One job runs at a time, however many processes share the store, and survives the
+// end of the one that works on it.
 package retrain
 
 import (
@@ -38,6 +39,8 @@ type Config struct {
 	RunTags map[string]string
 	// Illustrate writes pictures of a new challenger into a folder, to be kept with its run; nil draws none.
 	Illustrate func(m *model.Model, dir string) error
+	// Lease is how long after a process was last heard of another one takes over its job: 30 s.
+	Lease time.Duration
 	// Events hears of jobs that start and end, of promotions and of rollbacks; nil means nobody listens.
 	Events turbofan.EventSink
 }
@@ -66,7 +69,7 @@ type Gate struct {
 func DefaultConfig() Config {
 	return Config{ModelName: "rul", Alias: turbofan.ChampionAlias, Experiment: "rul", Model: model.DefaultConfig(model.Boosting),
 		MinNewUnits: 16, Gate: Gate{MaxRatio: 1.1, MinBetter: 0.9, Margin: 1.1},
-		Watch: Watch{Units: 16, Confidence: 0.99}}
+		Watch: Watch{Units: 16, Confidence: 0.99}, Lease: 30 * time.Second}
 }
 
 func (c Config) validate() error {
@@ -85,6 +88,8 @@ func (c Config) validate() error {
 		return turbofan.Invalid("retrain.gate.min_better", "must be from 0 to 1")
 	case c.Every < 0:
 		return turbofan.Invalid("retrain.every", "must be at least 0")
+	case c.Lease < 10*time.Millisecond:
+		return turbofan.Invalid("retrain.lease", "must be at least 10ms, not %s", c.Lease)
 	case c.Watch.Units < 0 || c.Watch.Units == 1:
 		return turbofan.Invalid("retrain.watch.units", "must be 0 or at least 2")
 	case c.Watch.Units > 0 && !(c.Watch.Confidence > 0.5 && c.Watch.Confidence <= 1):
@@ -98,6 +103,8 @@ type Stores struct {
 	Readings turbofan.ReadingStore
 	Outcomes turbofan.OutcomeStore
 	Jobs     turbofan.JobStore
+	// Leases let several processes take turns; nil where this one is alone.
+	Leases turbofan.LeaseStore
 }
 
 // Baseline returns the training data that every model learns from, beside production's. Nil units mean that there is
@@ -115,6 +122,7 @@ type Service struct {
 	metrics  metrics
 	wake     chan struct{}
 	began    time.Time
+	id       string // of this process, among those that share the store
 	watched  looked // by Run alone
 
 	mu      sync.Mutex
@@ -136,7 +144,7 @@ func New(cfg Config, registry turbofan.Registry, tracking turbofan.Tracking, sto
 	if err != nil {
 		return nil, fmt.Errorf("open retraining service: %w", err)
 	}
-	return &Service{cfg: cfg, registry: registry, tracking: tracking, stores: stores, baseline: baseline, log: log, metrics: m, wake: make(chan struct{}, 1), began: time.Now()}, nil
+	return &Service{cfg: cfg, registry: registry, tracking: tracking, stores: stores, baseline: baseline, log: log, metrics: m, wake: make(chan struct{}, 1), began: time.Now(), id: newID()}, nil
 }
 
 // Submit creates a job; EConflict, naming it, when one is active.
@@ -202,16 +210,14 @@ func (s *Service) Cancel(ctx context.Context, id string) (turbofan.Job, error) {
 const tickEvery = 5 * time.Second
 
 // Run works on jobs until ctx ends, first on one that a stopped process left unfinished, from its beginning; between jobs
-// it watches the champion and submits by schedule. A job that runs when ctx ends goes back to pending, so that the next
+// it watches the champion and submits by schedule. Of several processes one at a time does. A job that runs when ctx ends goes back to pending, so that the next
 // process takes it up.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
-		for _, step := range []func(context.Context) error{s.watch, s.schedule, s.work} {
-			if err := step(ctx); err != nil && ctx.Err() == nil {
-				s.log.Error("retraining", "error", err)
-			}
+		if err := s.turn(ctx); err != nil && ctx.Err() == nil {
+			s.log.Error("retraining", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -263,12 +269,14 @@ func (s *Service) work(ctx context.Context) error {
 }
 
 func (s *Service) runJob(ctx context.Context, j turbofan.Job) error {
-	jobCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	jobCtx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	cancel := func() { stop(context.Canceled) }
 	if err := s.start(ctx, &j, cancel); err != nil || !j.Status.Active() {
 		return err
 	}
 	defer s.stop()
+	defer s.hold(jobCtx, j.ID, stop)()
 	result, err := s.resume(jobCtx, &j)
 	if result == nil && err == nil {
 		result, err = s.train(jobCtx, &j)
@@ -281,12 +289,16 @@ func (s *Service) runJob(ctx context.Context, j turbofan.Job) error {
 func (s *Service) settle(ctx, jobCtx context.Context, j *turbofan.Job, result *turbofan.RetrainResult, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if jobCtx.Err() != nil && ctx.Err() == nil {
+	last := context.WithoutCancel(ctx)                 // what is decided is also done: it takes no time
+	if errors.Is(context.Cause(jobCtx), errLostTurn) { // another process works on the job
+		s.log.Warn("retraining left to another process", "job", j.ID)
+		return nil
+	}
+	if jobCtx.Err() != nil && ctx.Err() == nil || s.cancelled(last, j) {
 		s.metrics.jobs.WithLabelValues(string(turbofan.JobCancelled)).Inc()
 		s.log.Info("retraining cancelled", "job", j.ID)
 		return nil
 	}
-	last := context.WithoutCancel(ctx)  // what is decided is also done: it takes no time
 	if err != nil && ctx.Err() != nil { // the process ends, not the job
 		stored, err := s.stores.Jobs.Job(last, j.ID)
 		if err != nil || !stored.Status.Active() {
@@ -417,7 +429,12 @@ func (s *Service) report(ctx context.Context, j *turbofan.Job) {
 	if ctx.Err() != nil {
 		return
 	}
-	if err := s.stores.Jobs.UpdateJob(ctx, *j); err != nil && ctx.Err() == nil {
+	err := s.stores.Jobs.UpdateJob(ctx, *j)
+	if turbofan.ErrorCode(err) == turbofan.EConflict && s.running == j.ID { // cancelled in another process
+		s.cancel()
+		return
+	}
+	if err != nil && ctx.Err() == nil {
 		s.log.Warn("save job progress", "job", j.ID, "error", err)
 	}
 }

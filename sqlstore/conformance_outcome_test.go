@@ -231,6 +231,51 @@ func testJobs(t *testing.T, s *sqlstore.State) {
 	wantError(t, s.CreateJob(t.Context(), turbofan.Job{ID: "j3"}), turbofan.EInvalid, "status: is missing")
 }
 
+func testEndedJob(t *testing.T, s *sqlstore.State) {
+	j := turbofan.Job{ID: "j1", Status: turbofan.JobInProgress}
+	if err := s.CreateJob(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	j.Status = turbofan.JobCancelled
+	if err := s.UpdateJob(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	again := j
+	again.Status = turbofan.JobInProgress
+	wantError(t, s.UpdateJob(t.Context(), again), turbofan.EConflict, "job j1 has ended")
+	j.Stage = "rolled back"
+	if err := s.UpdateJob(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "job", must[turbofan.Job](t)(s.Job(t.Context(), "j1")), j)
+}
+
+func testLeases(t *testing.T, s *sqlstore.State) {
+	acquire := func(name, holder string, ttl time.Duration) bool {
+		t.Helper()
+		return must[bool](t)(s.Acquire(t.Context(), name, holder, ttl))
+	}
+	equal(t, "free", acquire("retrain", "a", time.Hour), true)
+	equal(t, "held", acquire("retrain", "b", time.Hour), false)
+	equal(t, "another name", acquire("drift", "b", time.Hour), true)
+	if err := s.Release(t.Context(), "retrain", "b"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "released by another", acquire("retrain", "b", time.Hour), false)
+	equal(t, "extended", acquire("retrain", "a", time.Millisecond), true)
+	for !acquire("retrain", "b", time.Hour) { // until the millisecond has passed
+	}
+	equal(t, "taken over", acquire("retrain", "a", time.Hour), false)
+	if err := s.Release(t.Context(), "retrain", "b"); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "released", acquire("retrain", "a", time.Hour), true)
+	_, err := s.Acquire(t.Context(), "", "a", time.Hour)
+	wantError(t, err, turbofan.EInvalid, "lease: needs a name and a holder")
+	_, err = s.Acquire(t.Context(), "x", "a", 0)
+	wantError(t, err, turbofan.EInvalid, "lease: must last at least a millisecond, not 0s")
+}
+
 func testCancelled(t *testing.T, s *sqlstore.State) {
 	appendRecords(t, s, record("1", 1))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -42,6 +42,8 @@ func conformance(t *testing.T, open opener) {
 		{"scored predictions are the newest that match", testScored},
 		{"drift reports are saved and replaced", testReports},
 		{"one job is active at a time", testJobs},
+		{"a job that has ended stays so", testEndedJob},
+		{"a lease has one holder until it ends", testLeases},
 		{"many writers at once lose nothing", testConcurrent},
 		{"a cancelled call says so", testCancelled},
 		{"a closed store says so", testClosed},

@@ -23,6 +23,8 @@ type dialect struct {
 	like func(expr, pattern string, fold bool) (string, any)
 	// snapshot makes the readings of one transaction see one state of the database; nil where all do.
 	snapshot *sql.TxOptions
+	// now is the database's clock, in milliseconds since 1970, as an expression.
+	now string
 	// refused reports whether err means that the database will never take the data, however often it is tried.
 	refused func(err error) bool
 	// hint says what an operator should look at, or nothing.
@@ -39,6 +41,7 @@ func sqliteDialect() dialect {
 			}
 			return expr + " GLOB ?", globPattern(pattern)
 		},
+		now: "CAST((julianday('now') - 2440587.5) * 86400000 AS BIGINT)",
 		refused: func(err error) bool {
 			e, ok := errors.AsType[*sqlite.Error](err)
 			if !ok {

@@ -53,7 +53,8 @@ func (s *State) CreateJob(ctx context.Context, j turbofan.Job) error {
 }
 
 // UpdateJob replaces a job, on disk when it returns; ENotFound when there is none of that id, EConflict when it would
-// make a second job active.
+// make a second job active, or one again that has ended: a process that works on a job which another one cancelled
+// learns of it here.
 func (s *State) UpdateJob(ctx context.Context, j turbofan.Job) error {
 	text, err := encodeJob(j)
 	if err != nil {
@@ -65,11 +66,18 @@ func (s *State) UpdateJob(ctx context.Context, j turbofan.Job) error {
 				return err
 			}
 		}
-		n, err := tx.exec(`UPDATE jobs SET active = ?, job = ? WHERE id = ?`, active(j), text, j.ID)
-		if err == nil && n == 0 {
-			return noJob(j.ID)
+		n, err := tx.exec(`UPDATE jobs SET active = ?, job = ? WHERE id = ? AND active >= CAST(? AS BIGINT)`, active(j), text, j.ID, active(j))
+		if err != nil || n > 0 {
+			return err
 		}
-		return err
+		var old int
+		switch err := tx.row(`SELECT active FROM jobs WHERE id = ?`, []any{j.ID}, &old); {
+		case errors.Is(err, sql.ErrNoRows):
+			return noJob(j.ID)
+		case err != nil:
+			return err
+		}
+		return turbofan.Errorf(turbofan.EConflict, "job %s has ended", j.ID)
 	})
 }
 

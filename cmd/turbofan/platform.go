@@ -319,7 +319,7 @@ func (p *platform) buildRetrain(ctx context.Context, reg *prometheus.Registry) (
 	c.ModelName, c.Experiment, c.WorkDir, c.Model, c.MinNewUnits = p.cfg.Model.Name, p.cfg.Model.Name, p.cfg.path("training"), p.cfg.learner(), p.cfg.Retrain.MinNewUnits
 	c.Every, c.Events = time.Duration(p.cfg.Retrain.Every), p.events
 	c.RunTags, c.Illustrate = sourceTags("serve"), drawModel
-	p.retrain, err = retrain.New(c, p.registry, p.tracking, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: p.state},
+	p.retrain, err = retrain.New(c, p.registry, p.tracking, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: p.state, Leases: p.state},
 		lazyBaseline(p.cfg), reg, p.log.With("role", roleRetrain))
 	if err != nil {
 		return err
@@ -397,7 +397,7 @@ func (p *platform) buildDrift(_ context.Context, reg *prometheus.Registry) (err 
 	}
 	c := p.cfg.detector()
 	c.Events = p.events
-	p.drift, err = drift.New(c, p.registry, drift.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state, Reports: p.state}, job, reg, p.log.With("role", roleDrift))
+	p.drift, err = drift.New(c, p.registry, drift.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state, Reports: p.state, Leases: p.state}, job, reg, p.log.With("role", roleDrift))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,81 @@
+package retrain
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"turbofan"
+)
+
+// leaseName is what the processes that share a store take turns at.
+const leaseName = "retrain"
+
+// errLostTurn is why a job stops here without a word: its lease ran out, and another process works on it.
+var errLostTurn = errors.New("the lease was lost")
+
+// turn does what is due, where no other process is at it.
+func (s *Service) turn(ctx context.Context) error {
+	if s.stores.Leases != nil {
+		got, err := s.stores.Leases.Acquire(ctx, leaseName, s.id, s.cfg.Lease)
+		if err != nil || !got {
+			return err
+		}
+		defer func() {
+			if err := s.stores.Leases.Release(context.WithoutCancel(ctx), leaseName, s.id); err != nil {
+				s.log.Warn("retraining lease stays until it ends", "error", err)
+			}
+		}()
+	}
+	var errs []error
+	for _, step := range []func(context.Context) error{s.watch, s.schedule, s.work} {
+		errs = append(errs, step(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+// hold keeps the lease while a job runs, until the function it returns is called, and stops the job where the lease is
+// lost or another process cancelled the job.
+func (s *Service) hold(ctx context.Context, id string, stop context.CancelCauseFunc) (release func()) {
+	if s.stores.Leases == nil {
+		return func() {}
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(s.cfg.Lease / 6)
+		defer tick.Stop()
+		heard := time.Now()
+		for {
+			select {
+			case <-quit:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			got, err := s.stores.Leases.Acquire(ctx, leaseName, s.id, s.cfg.Lease)
+			switch {
+			case err == nil && got:
+				heard = time.Now()
+			case err == nil || time.Since(heard) >= s.cfg.Lease:
+				stop(errLostTurn)
+				return
+			}
+			if j, err := s.stores.Jobs.Job(ctx, id); err == nil && !j.Status.Active() {
+				stop(context.Canceled)
+				return
+			}
+		}
+	}()
+	return func() {
+		close(quit)
+		<-done
+	}
+}
+
+// cancelled reports whether a job was cancelled by another process, whose word stands.
+func (s *Service) cancelled(ctx context.Context, j *turbofan.Job) bool {
+	stored, err := s.stores.Jobs.Job(ctx, j.ID)
+	return err == nil && stored.Status == turbofan.JobCancelled
+}
