@@ -51,6 +51,7 @@ type cluster struct {
 	ingresses   []*networkingv1.Ingress
 	policies    []*networkingv1.NetworkPolicy
 	monitors    []*serviceMonitor
+	rules       int // objects of them; TestPrometheusRule reads what they hold
 }
 
 // rolePorts are the ports of the roles, by the name of their service.
@@ -93,6 +94,8 @@ func build(t *testing.T, dir string) *cluster {
 			c.policies = append(c.policies, decode[networkingv1.NetworkPolicy](t, text))
 		case "monitoring.coreos.com/v1 ServiceMonitor":
 			c.monitors = append(c.monitors, decode[serviceMonitor](t, text))
+		case "monitoring.coreos.com/v1 PrometheusRule":
+			c.rules++
 		default:
 			t.Errorf("%s: nobody decodes %s %s", dir, id, r.GetName())
 		}
@@ -133,8 +136,8 @@ func TestOverlays(t *testing.T) {
 		t.Error("production does not scale predictions")
 	}
 	checkPostgres(t, c)
-	if c := build(t, "testdata/operator"); len(c.monitors) != 1 {
-		t.Error("the component servicemonitor adds no monitor")
+	if c := build(t, "testdata/operator"); len(c.monitors) != 1 || c.rules != 1 {
+		t.Error("the component servicemonitor adds no monitor, or no rules")
 	}
 }
 
