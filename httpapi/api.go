@@ -228,6 +228,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		c.id = ""
 	}
+	nameSpan(r, rt.template, c.id)
 	c.err = a.answer(c, rt)
 	if c.err != nil {
 		c.fail(c.err)

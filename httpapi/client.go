@@ -122,6 +122,7 @@ func (c *client) once(ctx context.Context, req request, answer any) (wait time.D
 	if id := RequestID(ctx); id != "" {
 		r.Header.Set("X-Request-Id", id)
 	}
+	passTrace(r)
 	resp, err := c.http.Do(r)
 	if err != nil {
 		return c.unreachable(ctx, req, err)

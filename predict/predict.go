@@ -103,9 +103,12 @@ func (s *Service) unlock(c *call) {
 
 func (s *Service) predictStored(ctx context.Context, c *call, l *lanes, next *served, req turbofan.PredictRequest) (_ []turbofan.Prediction, err error) {
 	now := time.Now().UTC()
+	stateCtx, span := s.span(ctx, "state")
 	s.lock(c, req.Readings, now)
 	defer s.unlock(c)
-	if err = s.ready(ctx, c, l, req.Readings); err != nil {
+	err = s.ready(stateCtx, c, l, req.Readings)
+	end(span, err)
+	if err != nil {
 		return nil, err
 	}
 	var before *lanes
@@ -162,6 +165,29 @@ func (s *Service) move(ctx context.Context, c *call, l *lanes, req turbofan.Pred
 	if sh := s.shadow.Load(); sh != nil {
 		silent = sh.echo(len(req.Readings))
 	}
+	modelCtx, span := s.span(ctx, "model")
+	records, err := s.step(modelCtx, c, l, req, now, learn, out, records, silent)
+	end(span, err)
+	if err != nil || len(records) == 0 {
+		return out, err
+	}
+	storeCtx, span := s.span(ctx, "store")
+	if err = s.stores.Predictions.Append(storeCtx, records); err == nil {
+		for i := range records {
+			l.of(records[i].Prediction.UnitID).answers.Inc()
+		}
+		silent.send()
+		if s.cfg.Shared { // the replica that the unit speaks to next must find it
+			err = s.stores.Predictions.Flush(storeCtx)
+		}
+	}
+	end(span, err)
+	return out, err
+}
+
+// step answers the readings in order into out and returns, behind records, what has to be stored.
+func (s *Service) step(ctx context.Context, c *call, l *lanes, req turbofan.PredictRequest, now time.Time, learn bool, out []turbofan.Prediction,
+	records []turbofan.PredictionRecord, silent *echo) ([]turbofan.PredictionRecord, error) {
 	for i := range req.Readings {
 		if i%256 == 255 && ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -186,20 +212,7 @@ func (s *Service) move(ctx context.Context, c *call, l *lanes, req turbofan.Pred
 		u.step(r)
 		records = append(records, turbofan.PredictionRecord{Reading: *r, Prediction: out[i]})
 	}
-	if len(records) == 0 {
-		return out, nil
-	}
-	if err := s.stores.Predictions.Append(ctx, records); err != nil {
-		return nil, err
-	}
-	for i := range records {
-		l.of(records[i].Prediction.UnitID).answers.Inc()
-	}
-	silent.send()
-	if s.cfg.Shared { // the replica that the unit speaks to next must find it
-		return out, s.stores.Predictions.Flush(ctx)
-	}
-	return out, nil
+	return records, nil
 }
 
 // foreign reports whether a reading teaches a model that answers, or next, which is about to serve, something of a

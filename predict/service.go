@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"turbofan"
 	"turbofan/condition"
@@ -46,6 +47,8 @@ type Config struct {
 	// Shared says that other replicas answer from the same store, and that a unit may speak to any of them. Every answer
 	// then waits until it is on disk, and the next one looks there first. Without it a unit's readings must all come here.
 	Shared bool
+	// Tracer makes a span of each part of a request: state, model and store. Nil makes none.
+	Tracer trace.Tracer
 }
 
 // DefaultConfig returns a service that follows models:/rul@champion.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"turbofan"
@@ -53,6 +54,7 @@ type platform struct {
 	handlers  map[string]http.Handler
 	run       []func(context.Context) error // loops of the services
 	tls       *tls.Config                   // nil without a certificate
+	tracing   trace.TracerProvider          // nil where nothing is traced
 }
 
 // newPlatform opens the stores and ports and builds the services of cfg.Roles; nothing runs yet. On error everything
@@ -71,6 +73,9 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 		return nil, err
 	}
 	if err := p.listen(); err != nil {
+		return nil, err
+	}
+	if err := p.openTracing(ctx); err != nil {
 		return nil, err
 	}
 	common := prometheus.NewRegistry()
@@ -286,6 +291,7 @@ func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (er
 	// Another process that is told of an answer, by a client or a replica, must find it in the store; a store on a
 	// server is there to be shared.
 	c.Shared = !p.has(roleFeedback) || p.cfg.Store.shared()
+	c.Tracer = p.tracer(rolePredict)
 	p.predict, err = predict.New(c, p.registry, predict.Stores{Readings: p.state, Predictions: p.state}, reg, p.log.With("role", rolePredict))
 	if err != nil {
 		return err

@@ -81,7 +81,8 @@ func (c authConfig) keys() ([]httpapi.Key, error) {
 	return httpapi.ParseKeys(text, field)
 }
 
-// guard puts every handler of this process behind keys and rates, and its ports behind TLS, as far as they are wanted.
+// guard puts every handler of this process behind keys, rates and spans, and its ports behind TLS, as far as they are
+// wanted.
 func (p *platform) guard(reg prometheus.Registerer) error {
 	metrics, err := httpapi.NewGuardMetrics(reg)
 	if err != nil {
@@ -105,9 +106,11 @@ func (p *platform) guard(reg prometheus.Registerer) error {
 	for role, h := range p.handlers {
 		c := httpapi.GuardConfig{Role: role, Keys: ring, OpenMetrics: p.cfg.Auth.OpenMetrics, Rate: float64(p.cfg.Limits.Rate), Burst: p.cfg.Limits.Burst,
 			Metrics: metrics, Logger: p.log.With("role", role)}
-		if p.handlers[role], err = httpapi.Guard(h, c); err != nil {
+		h, err := httpapi.Guard(h, c)
+		if err != nil {
 			return err
 		}
+		p.handlers[role] = httpapi.Trace(h, role, p.tracing)
 	}
 	return p.certify()
 }
