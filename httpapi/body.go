@@ -96,15 +96,21 @@ func (c *call) growBody() error {
 	limit := c.api.cfg.MaxBodyBytes
 	size := min(max(2*int64(cap(c.body)), 1<<10), limit+1) // one more, to see that there is more
 	if size > smallBody {
-		all := min(size, limit)
-		more := all - c.reserved
-		if c.api.buffered.Add(more) > c.api.cfg.MaxBufferedBytes {
-			c.api.buffered.Add(-more)
-			return turbofan.Errorf(turbofan.EExhausted, "too many large requests at once; try again in a second")
+		if err := c.reserve(min(size, limit) - c.reserved); err != nil {
+			return err
 		}
-		c.reserved = all
 	}
 	c.body = append(make([]byte, 0, size), c.body...)
+	return nil
+}
+
+// reserve takes bytes from the budget of all requests. They are given back when the request has ended.
+func (c *call) reserve(bytes int64) error {
+	if c.api.buffered.Add(bytes) > c.api.cfg.MaxBufferedBytes {
+		c.api.buffered.Add(-bytes)
+		return turbofan.Errorf(turbofan.EExhausted, "too many large requests at once; try again in a second")
+	}
+	c.reserved += bytes
 	return nil
 }
 

@@ -174,7 +174,13 @@ func (p *predictions) decodeParquet(c *call, req *turbofan.PredictRequest) error
 	if len(c.body) == 0 {
 		return turbofan.Invalid("body", "is empty; send a Parquet file")
 	}
-	limits := parquet.Limits{Rows: c.api.cfg.MaxReadings, Bytes: c.api.cfg.MaxBodyBytes}
+	opened := int64(0)
+	limits := parquet.Limits{Rows: c.api.cfg.MaxReadings, Bytes: c.api.cfg.MaxBodyBytes, Take: func(bytes int64) error {
+		if opened += bytes; opened <= smallBody {
+			return nil
+		}
+		return c.reserve(bytes)
+	}}
 	var unknown error
 	read, n, err := parquet.Read(c.body, func(name string) bool {
 		ref, known := p.decoder.fields[name]

@@ -1,11 +1,13 @@
 package httpapi_test
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,6 +77,36 @@ func FuzzDecodeReading(f *testing.F) {
 		}
 		if !same(reflect.ValueOf(first), reflect.ValueOf(memory.readings)) {
 			t.Fatalf("read %+v\nthen %+v", first, memory.readings)
+		}
+	})
+}
+
+// FuzzProtocols sends any bytes as a request of the other protocols: the handler never panics and answers good or bad, and
+// what it accepts are as many readings as it answers.
+func FuzzProtocols(f *testing.F) {
+	reading := bare()
+	for _, seed := range []string{
+		inferenceOf(), inferenceOf("cycle", ""), `{"inputs":[` + tensor("sensors", "FP64", "[1,21]", "[["+sensors+"]]") + `],"outputs":[{"name":"health"}]}`,
+		`{"dataframe_records":[` + reading + `]}`, `{"dataframe_split":{"columns":["cycle","sensors"],"data":[[1,` + sensors + `]]}}`,
+		`{"inputs":{"unit_id":[1],"cycle":[31],"settings":[` + settings + `],"sensors":` + sensors + `},"params":{"stateless":false}}`, `{"instances":[[NaN]]}`, `[[[`, ``,
+	} {
+		f.Add([]byte(seed), uint16(0))
+		f.Add([]byte(seed+"\x01\x00\x00\x00a"), uint16(len(seed)))
+	}
+	memory := new(capture)
+	h := predictionHandler(f, func(c *httpapi.Config) { c.MaxReadings = 100 }, httpapi.Options{}, memory.predict)
+	f.Fuzz(func(t *testing.T, body []byte, head uint16) {
+		for _, path := range []string{"/v2/models/rul/infer", "/invocations"} {
+			memory.readings = nil
+			r := httptest.NewRequest("POST", path, bytes.NewReader(body))
+			if head > 0 {
+				r.Header.Set("Inference-Header-Content-Length", strconv.Itoa(int(head)))
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code >= 500 || w.Code == 200 && (len(memory.readings) == 0 || len(memory.readings) > 100) {
+				t.Fatalf("%s %q: %d %s after %d readings", path, body, w.Code, w.Body, len(memory.readings))
+			}
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -348,6 +349,40 @@ func TestProtocolsUnderLimits(t *testing.T) {
 	full.ServeHTTP(w, r)
 	if w.Code != 200 || w.Header().Get("X-Bentoml-Request-Id") != "mine-1" {
 		t.Errorf("id: %d %v", w.Code, w.Header())
+	}
+}
+
+// TestParquetTakesFromTheBudget sends a file that is small until it is opened, while another is being worked on.
+func TestParquetTakesFromTheBudget(t *testing.T) {
+	file, err := os.ReadFile("parquet/testdata/wide.parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	h := predictionHandler(t, func(c *httpapi.Config) { c.MaxBodyBytes, c.MaxBufferedBytes = 400<<10, 400<<10 }, httpapi.Options{},
+		func(_ context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+			inside <- struct{}{}
+			<-goOn
+			return make([]turbofan.Prediction, len(req.Readings)), nil
+		})
+	post := func() *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", "/predict_batch", bytes.NewReader(file))
+		r.Header.Set("Content-Type", "application/vnd.apache.parquet")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	first := make(chan *httptest.ResponseRecorder, 1)
+	for round := range 2 { // what the first took must be given back
+		go func() { first <- post() }()
+		<-inside
+		if w := post(); w.Code != 429 || w.Header().Get("Retry-After") == "" {
+			t.Errorf("round %d: beside another: %d %.300s", round, w.Code, w.Body)
+		}
+		goOn <- struct{}{}
+		if w := <-first; w.Code != 200 {
+			t.Errorf("round %d: alone: %d %.300s", round, w.Code, w.Body)
+		}
 	}
 }
 

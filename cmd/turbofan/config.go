@@ -156,7 +156,7 @@ func defaultConfig() config {
 	return config{
 		DataDir: "turbofan-data", Host: "127.0.0.1", Roles: allRoles(),
 		Ports:   map[string]int{rolePredict: 3000, roleFeedback: 3001, roleRetrain: 3003, roleDrift: 3004, roleRegistry: 5001, roleConsole: 8080},
-		GRPC:    grpcConfig{Port: 3002},
+		GRPC:    grpcConfig{Port: 8001},
 		Dataset: datasetConfig{Subsets: []string{"FD001"}},
 		Model:   modelConfig{Name: "rul", Kind: model.Boosting, Folds: 5, MaxRows: 40_000, RandomState: 42},
 		Drift:   driftConfig{Every: durationConfig(10 * time.Minute), Window: 1000, Retrain: true},
@@ -380,7 +380,7 @@ func (f *configFlags) addServe(cmd *cobra.Command) {
 	fl.StringVar(&f.keysFile, "keys-file", "", "file with the API keys that are valid, as turbofan keys new writes them; without one nobody is asked for a key")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "PEM file with the certificate of all ports, read again when it changes; needs --tls-key")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "PEM file with the certificate's private key")
-	fl.IntVar(&f.grpcPort, "grpc-port", 3002, "answer the Open Inference Protocol over gRPC on this port too; 0 takes any free one")
+	fl.IntVar(&f.grpcPort, "grpc-port", 8001, "answer the Open Inference Protocol over gRPC on this port too; 0 takes any free one")
 	fl.StringSliceVar(&f.ports, "port", nil, "port of a role, repeatable: predict=3000; 0 takes any free one")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON")

@@ -28,6 +28,7 @@ const (
 type reader struct {
 	data          []byte
 	budget, limit int64
+	take          func(int64) error
 	zstd          *zstd.Decoder
 }
 
@@ -188,6 +189,9 @@ func header(data []byte) (page, []byte, error) {
 func (r *reader) open(p *page, codec int64) error {
 	if r.budget -= p.uncompressed; r.budget < 0 {
 		return &turbofan.Error{Code: turbofan.ETooLarge, Field: "body", Message: fmt.Sprintf("holds columns of more than %d bytes when it is decompressed", r.limit)}
+	}
+	if err := r.take(p.uncompressed); err != nil {
+		return err
 	}
 	levels := []byte{}
 	body, size := p.body, p.uncompressed

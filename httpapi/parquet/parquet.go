@@ -18,6 +18,8 @@ type Limits struct {
 	Rows int
 	// Bytes bounds the pages of the wanted columns after decompression, all together.
 	Bytes int64
+	// Take is asked before the memory of each page is taken; its error ends the reading and is returned. Nil allows all.
+	Take func(bytes int64) error
 }
 
 // maxColumns bounds the columns of a file, wanted or not.
@@ -79,7 +81,10 @@ func Read(data []byte, want func(name string) bool, l Limits) ([]Column, int, er
 	if rows < 0 || rows > int64(l.Rows) {
 		return nil, 0, &turbofan.Error{Code: turbofan.ETooLarge, Field: "body", Message: fmt.Sprintf("has more than the %d readings allowed in one request", l.Rows)}
 	}
-	r := &reader{data: data, budget: l.Bytes, limit: l.Bytes}
+	r := &reader{data: data, budget: l.Bytes, limit: l.Bytes, take: l.Take}
+	if r.take == nil {
+		r.take = func(int64) error { return nil }
+	}
 	defer r.close()
 	var out []Column
 	for i, f := range fields {

@@ -46,6 +46,14 @@ pq.write_table(table.select(["cycle"]), here / "delta.parquet", use_dictionary=F
 pq.write_table(table.slice(0, 0), here / "none.parquet")
 pd.DataFrame({"unit_id": ["a", "b"], "cycle": [1, 2]}, index=[7, 9]).to_parquet(here / "pandas.parquet")
 
+# 1,500 readings of C-MAPSS's schema that are small until they are opened.
+readings = {"unit_id": ["engine-7"] * 1500, "cycle": list(range(1, 1501))}
+for i in range(3):
+    readings[f"setting_{i + 1}"] = [0.0, 0.0, 100.0][i:i + 1] * 1500
+for i in range(21):
+    readings[f"sensor_{i + 1}"] = [500.0 + i] * 1500
+pd.DataFrame(readings).to_parquet(here / "wide.parquet", compression="gzip", use_dictionary=False, index=False)
+
 columns = {}
 for field in table.schema:
     values = table[field.name].to_pylist()
