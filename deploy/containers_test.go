@@ -115,12 +115,12 @@ func (e engine) must(ctx context.Context, args ...string) string {
 func (e engine) build(ctx context.Context, binary, arch string) string {
 	e.t.Helper()
 	dir := e.t.TempDir()
-	for from, to := range map[string]string{binary: "bin/turbofan-" + arch, "docker/Dockerfile": "deploy/docker/Dockerfile",
+	for from, to := range map[string]string{binary: "bin/turbofan", "docker/Dockerfile": "deploy/docker/Dockerfile",
 		"docker/data/README": "deploy/docker/data/README", "../.dockerignore": ".dockerignore"} {
 		copyFile(e.t, from, filepath.Join(dir, to))
 	}
 	tag := e.run + ":" + arch
-	e.must(ctx, "build", "--platform", "linux/"+arch, "--build-arg", "BINARY=bin/turbofan-"+arch, "-f", filepath.Join(dir, "deploy/docker/Dockerfile"), "-t", tag, dir)
+	e.must(ctx, "build", "--platform", "linux/"+arch, "-f", filepath.Join(dir, "deploy/docker/Dockerfile"), "-t", tag, dir)
 	e.t.Cleanup(func() { e.must(context.WithoutCancel(ctx), "image", "rm", "-f", tag) })
 	return tag
 }
