@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"turbofan"
+	"turbofan/registry"
+	"turbofan/sqlstore"
 )
 
 // BenchmarkBesidePython runs the same load on our server and on MLflow's, each in a process of its own, and prints
@@ -238,11 +240,25 @@ func treeRSS(b *testing.B, pid int) float64 {
 	return total
 }
 
+func openBenchRegistry(b *testing.B) *registry.Registry {
+	b.Helper()
+	dsn := os.Getenv("TURBOFAN_BENCH_DSN")
+	if dsn == "" {
+		return openRegistry(b)
+	}
+	store, err := sqlstore.OpenRegistryPostgres(b.Context(), dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return openRegistryOver(b, store, b.TempDir(), registry.Config{})
+}
+
 // BenchmarkFilteredSearch searches among many runs by a metric, in process: -benchtime decides how often. The runs
-// are made once, 10^5 of them with 10^6 points.
+// are made once, 10^5 of them with 10^6 points. TURBOFAN_BENCH_DSN names an empty PostgreSQL database to use instead of
+// a file.
 func BenchmarkFilteredSearch(b *testing.B) {
 	ctx := b.Context()
-	r := openRegistry(b)
+	r := openBenchRegistry(b)
 	e, err := r.CreateExperiment(ctx, turbofan.Experiment{Name: "many"})
 	if err != nil {
 		b.Fatal(err)

@@ -349,6 +349,30 @@ func TestLocalSources(t *testing.T) {
 	}
 }
 
+// A version that is made of another has its run, and may be promoted without a word about the others.
+func TestVersionsOfVersions(t *testing.T) {
+	h, names := playground(t, registry.Config{})
+	for _, c := range []exchange{
+		{"POST", api + "model-versions/create", `{"name":"model","source":"{root}/m","run_id":"{run}"}`, 200, "", `"version":"1"`},
+		{"POST", api + "model-versions/create", `{"name":"model","source":"models:/model/1"}`, 200, "", `"run_id":"{run}"`},
+		{"POST", api + "model-versions/create", `{"name":"model","source":"models:/model/1","run_id":"other"}`, 200, "", `"run_id":"other"`},
+		{"POST", api + "registered-models/alias", `{"name":"model","alias":"champion","version":"2"}`, 200, "", `{}`},
+		{"POST", api + "model-versions/create", `{"name":"model","source":"models:/model@champion"}`, 200, "", `"run_id":"{run}"`},
+		{"POST", api + "model-versions/create", `{"name":"model","source":"models:/{logged}"}`, 200, "", `"run_id":"{run}"`},
+		{"POST", api + "model-versions/create", `{"name":"model","source":"models:/"}`, 404, absent, ``},
+		{"GET", api + "model-versions/get-download-uri?name=model&version=4", ``, 200, "", `"artifact_uri":"{root}/m"`},
+		{"POST", api + "model-versions/transition-stage", `{"name":"model","version":"1","stage":"Staging"}`, 200, "", `"current_stage":"Staging"`},
+		{"POST", api + "model-versions/transition-stage", `{"name":"model","version":"2","stage":"Staging"}`, 200, "", `"current_stage":"Staging"`},
+		{"GET", api + "model-versions/get?name=model&version=1", ``, 200, "", `"current_stage":"Staging"`},
+		{"GET", api + "model-versions/search?filter=name%20IN%20('model','x')%20AND%20version_number%20%3D%201", ``, 200, "", `"version":"1"`},
+		{"GET", api + "model-versions/search?filter=name%20NOT%20IN%20('model')", ``, 200, "", `{}`},
+		{"POST", api + "runs/log-model", `{"run_id":"{run}","model_json":"{\"flavors\":{}}"}`, 400, badValue, `{'artifact_path', 'run_id', 'utc_time_created'}`},
+		{"PATCH", api + "logged-models/{logged}/tags", `{"tags":[{"key":"a","value":"b"}]}`, 200, "", `{}`},
+	} {
+		c.check(t, h, names)
+	}
+}
+
 // A platform may say where models may come from.
 func TestSourcePattern(t *testing.T) {
 	h, names := playground(t, registry.Config{SourcePattern: regexp.MustCompile("^mlflow-artifacts:/")})
