@@ -21,6 +21,9 @@ type dialect struct {
 	// like returns the condition of a pattern with % and _ on an expression, and its argument; fold does not mind the
 	// case of ASCII letters.
 	like func(expr, pattern string, fold bool) (string, any)
+	// unindexed writes a column so that the planner does not start from its index. PostgreSQL knows by itself where to
+	// start, and would only misjudge how many rows there are.
+	unindexed func(column string) string
 	// snapshot makes the readings of one transaction see one state of the database; nil where all do.
 	snapshot *sql.TxOptions
 	// now is the database's clock, in milliseconds since 1970, as an expression.
@@ -41,7 +44,8 @@ func sqliteDialect() dialect {
 			}
 			return expr + " GLOB ?", globPattern(pattern)
 		},
-		now: "CAST((julianday('now') - 2440587.5) * 86400000 AS BIGINT)",
+		unindexed: func(column string) string { return "+" + column },
+		now:       "CAST((julianday('now') - 2440587.5) * 86400000 AS BIGINT)",
 		refused: func(err error) bool {
 			e, ok := errors.AsType[*sqlite.Error](err)
 			if !ok {

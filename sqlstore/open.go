@@ -48,6 +48,7 @@ type openOptions struct {
 	busyTimeout time.Duration
 	readers     int
 	writerCache int // KiB, of a file
+	readerCache int // KiB, of a file, for each reader
 	// versionTable keeps the version of the schema in a database that holds another store as well.
 	versionTable string
 	log          *slog.Logger
@@ -67,6 +68,9 @@ func open(ctx context.Context, path string, migrations fs.FS, opt openOptions) (
 	if opt.writerCache <= 0 {
 		opt.writerCache = writerCacheKiB
 	}
+	if opt.readerCache <= 0 {
+		opt.readerCache = readerCacheKiB
+	}
 	if err := probeFile(path); err != nil {
 		return nil, err
 	}
@@ -77,7 +81,7 @@ func open(ctx context.Context, path string, migrations fs.FS, opt openOptions) (
 	}
 	d.writer.SetMaxOpenConns(1)
 	d.writer.SetConnMaxIdleTime(0)
-	if d.reader, err = sql.Open("sqlite", sqliteDSN(path, opt.busyTimeout, readerCacheKiB, true)); err != nil {
+	if d.reader, err = sql.Open("sqlite", sqliteDSN(path, opt.busyTimeout, opt.readerCache, true)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), d.writer.Close())
 	}
 	d.reader.SetMaxOpenConns(opt.readers)

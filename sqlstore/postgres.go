@@ -33,8 +33,9 @@ func postgresDialect() dialect {
 			}
 			return expr + " LIKE ? ESCAPE ''", pattern
 		},
-		snapshot: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
-		now:      "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+		unindexed: func(column string) string { return column },
+		snapshot:  &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+		now:       "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
 		refused: func(err error) bool {
 			e, ok := errors.AsType[*pgconn.PgError](err)
 			// Class 22 is data that no column takes, class 23 a broken constraint.

@@ -32,7 +32,8 @@ var _ turbofan.RegistryStore = (*RegistryDB)(nil)
 
 const (
 	registryCommitMax = 256 // writes in one commit
-	registryCacheKiB  = 16 << 10
+	registryCacheKiB  = 8 << 10
+	registryReaderKiB = 4 << 10 // the system keeps the file's pages as well
 )
 
 // registryVersions is where PostgreSQL keeps the version of the registry's schema: the state may stand beside it.
@@ -54,7 +55,7 @@ func openRegistry(ctx context.Context, where, folder string, openStore func(cont
 	if err != nil {
 		return nil, fmt.Errorf("read registry migrations: %w", err)
 	}
-	db, err := openStore(ctx, where, migrations, openOptions{writerCache: registryCacheKiB, versionTable: registryVersions})
+	db, err := openStore(ctx, where, migrations, openOptions{writerCache: registryCacheKiB, readerCache: registryReaderKiB, versionTable: registryVersions})
 	if err != nil {
 		return nil, err
 	}

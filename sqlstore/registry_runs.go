@@ -192,11 +192,11 @@ func (d *RegistryDB) searchRuns(ctx context.Context, q queryer, query turbofan.S
 	return s.runs(ctx, q, query, experiments, rare)
 }
 
-// runs reads one page. The plus sign keeps the planner from starting at the index of start times.
+// runs reads one page; elsewhere keeps the planner from starting at the index of start times.
 func (s *searchSQL) runs(ctx context.Context, q queryer, query turbofan.SearchQuery, experiments []int64, elsewhere bool) ([]foundRun, string, error) {
 	column := "r.experiment_id"
 	if elsewhere {
-		column = "+r.experiment_id"
+		column = s.dialect.unindexed(column)
 	}
 	s.and(column+" IN ("+marks(len(experiments))+")", anys(experiments)...)
 	s.view("r.lifecycle_stage", query.View)
