@@ -17,6 +17,7 @@ import (
 	"turbofan/dataset"
 	"turbofan/drift"
 	"turbofan/model"
+	"turbofan/retrain"
 )
 
 // The roles that a process can have.
@@ -119,7 +120,14 @@ type driftConfig struct {
 	Every     durationConfig `yaml:"every"`
 	EveryRows int            `yaml:"every_rows"`
 	Window    int            `yaml:"window"`
-	Retrain   bool           `yaml:"retrain"`
+	MinUnits  int            `yaml:"min_units"`
+	Threshold float64        `yaml:"threshold"`
+	Rank      int            `yaml:"rank"`
+	// SpreadUnits and SpreadAlpha are the rule that looks at each unit by itself.
+	SpreadUnits int     `yaml:"spread_units"`
+	SpreadAlpha float64 `yaml:"spread_alpha"`
+	ErrorRatio  float64 `yaml:"error_ratio"`
+	Retrain     bool    `yaml:"retrain"`
 }
 
 type retrainConfig struct {
@@ -128,6 +136,11 @@ type retrainConfig struct {
 	Every durationConfig `yaml:"every"`
 	// Bootstrap trains a first model from the dataset where the registry has none.
 	Bootstrap bool `yaml:"bootstrap"`
+	// WatchUnits and WatchConfidence are the rule that takes a champion back.
+	WatchUnits      int     `yaml:"watch_units"`
+	WatchConfidence float64 `yaml:"watch_confidence"`
+	// Lease is how long after a process was last heard of another one takes over its job.
+	Lease durationConfig `yaml:"lease"`
 }
 
 type logConfig struct {
@@ -153,14 +166,16 @@ type durationConfig time.Duration
 func (d durationConfig) String() string { return time.Duration(d).String() }
 
 func defaultConfig() config {
+	rule, gate := drift.DefaultConfig(), retrain.DefaultConfig()
 	return config{
 		DataDir: "turbofan-data", Host: "127.0.0.1", Roles: allRoles(),
 		Ports:   map[string]int{rolePredict: 3000, roleFeedback: 3001, roleRetrain: 3003, roleDrift: 3004, roleRegistry: 5001, roleConsole: 8080},
 		GRPC:    grpcConfig{Port: 8001},
 		Dataset: datasetConfig{Subsets: []string{"FD001"}},
 		Model:   modelConfig{Name: "rul", Kind: model.Boosting, Folds: 5, MaxRows: 40_000, RandomState: 42},
-		Drift:   driftConfig{Every: durationConfig(10 * time.Minute), Window: 1000, Retrain: true},
-		Retrain: retrainConfig{MinNewUnits: 16, Bootstrap: true},
+		Drift: driftConfig{Every: durationConfig(10 * time.Minute), Window: 1000, MinUnits: rule.MinUnits, Threshold: rule.Threshold, Rank: rule.Rank,
+			SpreadUnits: rule.SpreadUnits, SpreadAlpha: rule.SpreadAlpha, ErrorRatio: rule.ErrorRatio, Retrain: true},
+		Retrain: retrainConfig{MinNewUnits: 16, Bootstrap: true, WatchUnits: gate.Watch.Units, WatchConfidence: gate.Watch.Confidence, Lease: durationConfig(gate.Lease)},
 		Log:     logConfig{Level: "info", Format: "text"},
 		Limits:  limitsConfig{MaxBodyBytes: 16 << 20, MaxReadings: 20_000, Timeout: durationConfig(30 * time.Second), MaxConcurrency: 256, MaxQueue: 1024},
 		Refresh: durationConfig(5 * time.Second),
@@ -272,6 +287,12 @@ func (c *config) validateServices() error {
 	switch {
 	case c.Retrain.Every < 0:
 		return turbofan.Invalid("retrain.every", "must be at least 0, not %s", c.Retrain.Every)
+	case c.Retrain.WatchUnits < 0 || c.Retrain.WatchUnits == 1:
+		return turbofan.Invalid("retrain.watch_units", "must be 0 or at least 2, not %d", c.Retrain.WatchUnits)
+	case !(c.Retrain.WatchConfidence > 0.5 && c.Retrain.WatchConfidence <= 1):
+		return turbofan.Invalid("retrain.watch_confidence", "must be above 0.5 and at most 1, not %g", c.Retrain.WatchConfidence)
+	case time.Duration(c.Retrain.Lease) < time.Second:
+		return turbofan.Invalid("retrain.lease", "must be at least 1s, not %s", c.Retrain.Lease)
 	case c.Retrain.MinNewUnits < 1:
 		return turbofan.Invalid("retrain.min_new_units", "must be at least 1, not %d", c.Retrain.MinNewUnits)
 	case c.Refresh <= 0:
@@ -298,6 +319,8 @@ func (c *config) validateServices() error {
 // detector returns what the drift service is told.
 func (c *config) detector() drift.Config {
 	d := drift.DefaultConfig()
+	d.MinUnits, d.Threshold, d.Rank, d.ErrorRatio = c.Drift.MinUnits, c.Drift.Threshold, c.Drift.Rank, c.Drift.ErrorRatio
+	d.SpreadUnits, d.SpreadAlpha = c.Drift.SpreadUnits, c.Drift.SpreadAlpha
 	d.ModelName, d.CacheDir, d.Every, d.EveryRows, d.Window, d.Retrain = c.Model.Name, c.path("references"), time.Duration(c.Drift.Every), c.Drift.EveryRows, c.Drift.Window, c.Drift.Retrain
 	return d
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"reflect"
 	"regexp"
@@ -110,6 +111,13 @@ func (s setting) parse(text string) error {
 			return nil
 		}
 		rule = "a whole number"
+	case float64:
+		x, err := strconv.ParseFloat(text, 64)
+		if err == nil && !math.IsNaN(x) && !math.IsInf(x, 0) {
+			s.set(x)
+			return nil
+		}
+		rule = "a finite number"
 	case durationConfig:
 		d, err := time.ParseDuration(text)
 		if err == nil {

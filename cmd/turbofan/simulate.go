@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +28,10 @@ type simulateOptions struct {
 	rateText, scenario            string
 	mix                           bool
 	fleet, sample, delay, workers int
-	missing                       float64
+	missing, mixShare             float64
+	mixUnits                      int
+	faultText                     []string
+	faults                        []simulate.Fault
 	seed                          int64
 	resume, listen                string
 	ticks                         int
@@ -44,6 +49,7 @@ The first subset is streamed from its test units where its truth file is there, 
 is not scored by what it learned. With --resume FILE a stopped stream goes on where it was.`),
 		Example: strings.TrimSpace(`
 turbofan simulate --subsets FD001,FD002,FD003,FD004 --rate 10/min --mix-at-boundaries
+turbofan simulate --scenario sudden --missing-feedback 0.3 --fault offset:sensor_11,share=0.2,from=300,size=1.5
 turbofan simulate --rate 500/s --resume turbofan-data/stream.json
 turbofan simulate --predict-url http://plant:3000 --feedback-url http://plant:3001`),
 		Args: noArgs,
@@ -57,6 +63,9 @@ turbofan simulate --predict-url http://plant:3000 --feedback-url http://plant:30
 	fl.StringSliceVar(&o.subsets, "subsets", dataset.Subsets(), "subsets in order, one quarter each")
 	fl.StringVar(&o.rateText, "rate", "", "readings per time, such as 10/min or 500/s (default as fast as it goes)")
 	fl.BoolVar(&o.mix, "mix-at-boundaries", true, "mix a few units of the next subset in before each boundary")
+	fl.IntVar(&o.mixUnits, "mix-units", def.MixUnits, "how many units of the next subset are mixed in")
+	fl.Float64Var(&o.mixShare, "mix-share", def.MixShare, "share of a subset's units that come after the first of the next one")
+	fl.StringArrayVar(&o.faultText, "fault", nil, "break a sensor: KIND:SENSOR[,share=S][,from=TICK][,to=TICK][,size=X], KIND stuck, offset or dropout; may be repeated")
 	fl.StringVar(&o.scenario, "scenario", string(simulate.Gradual), "gradual or sudden")
 	fl.IntVar(&o.fleet, "fleet", def.Fleet, "units in service at a time")
 	fl.IntVar(&o.sample, "sample", def.Sample, "send every n-th cycle of each unit")
@@ -111,13 +120,23 @@ func (o *simulateOptions) check(cmd *cobra.Command) error {
 	for _, rule := range []struct {
 		name       string
 		n, low, up int
-	}{{"workers", o.workers, 1, 256}, {"fleet", o.fleet, 1, 100_000}, {"sample", o.sample, 1, turbofan.MaxCycle}, {"feedback-delay", o.delay, 0, turbofan.MaxCycle}, {"ticks", o.ticks, 0, turbofan.MaxCycle}} {
+	}{{"workers", o.workers, 1, 256}, {"fleet", o.fleet, 1, 100_000}, {"sample", o.sample, 1, turbofan.MaxCycle}, {"feedback-delay", o.delay, 0, turbofan.MaxCycle}, {"ticks", o.ticks, 0, turbofan.MaxCycle}, {"mix-units", o.mixUnits, 0, 100_000}} {
 		if rule.n < rule.low || rule.n > rule.up {
 			return usagef(cmd, "--%s must be from %d to %d, not %d", rule.name, rule.low, rule.up, rule.n)
 		}
 	}
-	if !(o.missing >= 0 && o.missing <= 1) {
-		return usagef(cmd, "--missing-feedback must be from 0 to 1, not %g", o.missing)
+	for name, share := range map[string]float64{"missing-feedback": o.missing, "mix-share": o.mixShare} {
+		if !(share >= 0 && share <= 1) {
+			return usagef(cmd, "--%s must be from 0 to 1, not %g", name, share)
+		}
+	}
+	schema := turbofan.CMAPSS()
+	for _, text := range o.faultText {
+		f, err := parseFault(text, schema.Sensors)
+		if err != nil {
+			return usagef(cmd, "--fault %s: %v", text, err)
+		}
+		o.faults = append(o.faults, f)
 	}
 	return checkScenario(cmd, o.scenario)
 }
@@ -137,6 +156,44 @@ func checkSubsets(cmd *cobra.Command, subsets []string, least int) error {
 	return nil
 }
 
+// parseFault reads offset:sensor_11,share=0.2,from=300,to=600,size=1.5. Without a share all units are hit, without from
+// the fault is there from the start, and without to it stays.
+func parseFault(text string, sensors []turbofan.Channel) (simulate.Fault, error) {
+	head, rest, _ := strings.Cut(text, ",")
+	kind, sensor, ok := strings.Cut(head, ":")
+	f := simulate.Fault{Kind: simulate.FaultKind(kind), Share: 1}
+	f.Sensor = slices.IndexFunc(sensors, func(c turbofan.Channel) bool { return c.Name == sensor })
+	switch {
+	case !ok || f.Kind != simulate.Stuck && f.Kind != simulate.Offset && f.Kind != simulate.Dropout:
+		return f, errors.New("must begin with stuck:SENSOR, offset:SENSOR or dropout:SENSOR")
+	case f.Sensor < 0:
+		return f, fmt.Errorf("there is no sensor %q", sensor)
+	}
+	for part := range strings.SplitSeq(rest, ",") {
+		if part == "" {
+			continue
+		}
+		key, value, _ := strings.Cut(part, "=")
+		var err error
+		switch key {
+		case "share":
+			f.Share, err = strconv.ParseFloat(value, 64)
+		case "size":
+			f.Size, err = strconv.ParseFloat(value, 64)
+		case "from":
+			f.FromTick, err = strconv.Atoi(value)
+		case "to":
+			f.ToTick, err = strconv.Atoi(value)
+		default:
+			return f, fmt.Errorf("%q is not share, size, from or to", key)
+		}
+		if err != nil {
+			return f, fmt.Errorf("%s must be a number, not %q", key, value)
+		}
+	}
+	return f, nil
+}
+
 func checkScenario(cmd *cobra.Command, name string) error {
 	if name != string(simulate.Gradual) && name != string(simulate.Sudden) {
 		return usagef(cmd, "--scenario must be gradual or sudden, not %q", name)
@@ -149,7 +206,7 @@ func (o *simulateOptions) plan() (*simulate.Plan, []simulate.Quarter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cfg := simulate.Config{Fleet: o.fleet, Scenario: simulate.Scenario(o.scenario), MixShare: simulate.DefaultConfig().MixShare, MixUnits: simulate.DefaultConfig().MixUnits,
+	cfg := simulate.Config{Fleet: o.fleet, Scenario: simulate.Scenario(o.scenario), MixShare: o.mixShare, MixUnits: o.mixUnits, Faults: o.faults,
 		Sample: o.sample, FeedbackDelay: o.delay, MissingFeedback: o.missing, Seed: o.seed}
 	if !o.mix {
 		cfg.MixUnits = 0
@@ -180,7 +237,14 @@ func quartersOf(dir string, subsets []string) ([]simulate.Quarter, error) {
 }
 
 func (o *simulateOptions) options() string {
-	return fmt.Sprintf("%s fleet=%d sample=%d delay=%d missing=%g mix=%v %s seed=%d", strings.Join(o.subsets, ","), o.fleet, o.sample, o.delay, o.missing, o.mix, o.scenario, o.seed)
+	text := fmt.Sprintf("%s fleet=%d sample=%d delay=%d missing=%g mix=%v %s seed=%d", strings.Join(o.subsets, ","), o.fleet, o.sample, o.delay, o.missing, o.mix, o.scenario, o.seed)
+	if def := simulate.DefaultConfig(); o.mix && (o.mixUnits != def.MixUnits || o.mixShare != def.MixShare) {
+		text += fmt.Sprintf(" mix-units=%d mix-share=%g", o.mixUnits, o.mixShare)
+	}
+	if len(o.faultText) > 0 {
+		text += " fault=" + strings.Join(o.faultText, " fault=")
+	}
+	return text
 }
 
 func (o *simulateOptions) readPlace() (int, error) {
