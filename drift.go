@@ -60,6 +60,14 @@ type DriftReport struct {
 	RMSE *float64 `json:"rmse,omitempty"`
 	// ReferenceRMSE is the error the version showed in validation.
 	ReferenceRMSE *float64 `json:"reference_rmse,omitempty"`
+	// EstimatedRMSE is the error that the intervals of the window's predictions promise, before any outcome is known; nil
+	// where the version gave none. EstimateRatio is the live error as a multiple of what the intervals of the very same
+	// predictions promised, and Coverage the share of truths within them: near 1 and near ReferenceCoverage, the
+	// estimate can be believed. Both are nil while too few outcomes are known.
+	EstimatedRMSE     *float64 `json:"estimated_rmse,omitempty"`
+	EstimateRatio     *float64 `json:"estimate_ratio,omitempty"`
+	Coverage          *float64 `json:"coverage,omitempty"`
+	ReferenceCoverage *float64 `json:"reference_coverage,omitempty"`
 	// RetrainingJob is the job that this report started, if it did.
 	RetrainingJob string  `json:"retraining_job,omitempty"`
 	Seconds       float64 `json:"seconds"`

@@ -42,6 +42,7 @@ func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport
 	report.Rows, report.Units, report.NewConditions = len(rows.age), len(rows.units), rows.conditions
 	report.Quality = quality(ref, w.Readings, rows)
 	liveError(&report, ref, w.Scored, cfg)
+	estimateError(&report, ref, w.Predictions)
 	if err := comparePredictions(&report, ref, w.Predictions, cfg); err != nil {
 		return report, fmt.Errorf("judge drift: %w", err)
 	}

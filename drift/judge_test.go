@@ -56,6 +56,8 @@ func TestQualityIsNoDrift(t *testing.T) {
 			turbofan.QualityIssue{Kind: "out_of_range", Channel: "a", Count: 2, Detail: "2 readings of 1 units are outside"}},
 		{"a late reading", func(w []turbofan.StoredReading) { w[3].Reading, w[63].Reading = w[63].Reading, w[3].Reading },
 			turbofan.QualityIssue{Kind: "late", Count: 1, Detail: "1 readings arrived after a later cycle of the unit"}},
+		{"a reading twice", func(w []turbofan.StoredReading) { w[63].Reading = w[3].Reading },
+			turbofan.QualityIssue{Kind: "duplicate", Count: 1, Detail: "1 readings repeat the cycle before them"}},
 		{"another schema", func(w []turbofan.StoredReading) { w[3].Sensors = w[3].Sensors[:2] },
 			turbofan.QualityIssue{Kind: "schema", Count: 1, Detail: "1 readings do not have the 2 settings and 6 sensors of pump"}},
 	} {
@@ -253,5 +255,30 @@ func TestPower(t *testing.T) {
 	}
 	if _, err := drift.Power(t.Context(), drift.DefaultPowerConfig(), ref, streams, []int{10000}, 30, 1); turbofan.ErrorCode(err) != turbofan.EInsufficient {
 		t.Errorf("a window as long as the stream: %v", err)
+	}
+}
+
+// Before outcomes come the intervals tell the error; once they do, they tell whether the intervals were right.
+func TestEstimatedError(t *testing.T) {
+	ref := pumpReference(t) // intervals cover nine truths of ten
+	const half = 1.6448536269514722 * 12
+	w := drift.Window{Readings: stored(newFleet(60, 14).read(world{load: 1}, 1000))}
+	for i := range 500 {
+		w.Predictions = append(w.Predictions, turbofan.Prediction{UnitID: fmt.Sprint(i % 50), Cycle: 1 + i/50, RUL: 60, Lower: 60 - half, Upper: 60 + half})
+	}
+	report := judge(t, ref, w)
+	if report.EstimatedRMSE == nil || math.Abs(*report.EstimatedRMSE-12) > 1e-9 || *report.ReferenceCoverage != 0.9 || report.EstimateRatio != nil || report.Coverage != nil {
+		t.Errorf("without outcomes %+v", report)
+	}
+	for i := range 400 {
+		off := 6.0
+		if i%4 == 0 {
+			off = 30 // outside of the interval
+		}
+		w.Scored = append(w.Scored, turbofan.ScoredPrediction{UnitID: fmt.Sprint(i % 40), RUL: 60, ActualRUL: 60 + off, Lower: 60 - half, Upper: 60 + half})
+	}
+	report = judge(t, ref, w)
+	if want := math.Sqrt((900+3*36)/4.) / 12; report.EstimateRatio == nil || math.Abs(*report.EstimateRatio-want) > 1e-9 || *report.Coverage != 0.75 {
+		t.Errorf("with outcomes %v and %v, want %v and 0.75", report.EstimateRatio, report.Coverage, want)
 	}
 }

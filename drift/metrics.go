@@ -13,7 +13,7 @@ type metrics struct {
 	psi, ks                                 *prometheus.GaugeVec
 	psiMean, score, threshold               prometheus.Gauge
 	conditions, rows, units, rmse, rmseKept prometheus.Gauge
-	outside                                 prometheus.Gauge
+	outside, estimated                      prometheus.Gauge
 	checks, triggers                        *prometheus.CounterVec
 	seconds                                 prometheus.Histogram
 	quality                                 *prometheus.GaugeVec
@@ -43,6 +43,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		units:      gauge("turbofan_drift_window_units", "Units that the last check judged."),
 		outside:    gauge("turbofan_drift_units_outside", "Units in the last check that lay outside of how the units of the reference differ from one another at their age."),
 		rmse:       gauge("turbofan_drift_rmse", "Live RMSE of the serving version in cycles where enough outcomes are known, else NaN."),
+		estimated:  gauge("turbofan_drift_estimated_rmse", "RMSE in cycles that the intervals of the newest predictions promise, before outcomes are known, else NaN."),
 		rmseKept:   gauge("turbofan_drift_reference_rmse", "RMSE in cycles that the serving version showed in validation, else NaN."),
 		checks:     counter("turbofan_drift_checks_total", "Checks by verdict; error for one that drew none.", "verdict"),
 		triggers:   counter("turbofan_drift_retraining_requests_total", "Verdicts of drift by what became of them: submitted, active, cooling, early, failed or off.", "result"),
@@ -63,7 +64,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.psi, m.ks, m.psiMean, m.score, m.threshold, m.conditions, m.rows, m.units, m.outside, m.rmse, m.rmseKept,
+	for _, c := range []prometheus.Collector{m.psi, m.ks, m.psiMean, m.score, m.threshold, m.conditions, m.rows, m.units, m.outside, m.estimated, m.rmse, m.rmseKept,
 		m.checks, m.triggers, m.seconds, m.quality} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register drift metrics: %w", err)
@@ -89,6 +90,7 @@ func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
 	m.rows.Set(float64(r.Rows))
 	m.units.Set(float64(r.Units))
 	m.rmse.Set(orNaN(r.RMSE))
+	m.estimated.Set(orNaN(r.EstimatedRMSE))
 	m.rmseKept.Set(orNaN(r.ReferenceRMSE))
 	found := map[string]int{}
 	for _, q := range r.Quality {

@@ -6,6 +6,7 @@ import (
 
 	"turbofan"
 	"turbofan/reference"
+	"turbofan/stat"
 )
 
 // liveError sets the error of the serving version over predictions whose truth is known, clipped as in training, where
@@ -20,7 +21,8 @@ func liveError(report *turbofan.DriftReport, ref *reference.Reference, scored []
 		limit = math.Inf(1)
 	}
 	units := map[string]struct{}{}
-	sum, n := 0.0, 0.0
+	sum, n, within := 0.0, 0.0, 0.0
+	var lower, upper []float64
 	for i := range scored {
 		d := min(scored[i].RUL, limit) - min(scored[i].ActualRUL, limit)
 		if math.IsNaN(d) || math.IsInf(d, 0) {
@@ -28,10 +30,31 @@ func liveError(report *turbofan.DriftReport, ref *reference.Reference, scored []
 		}
 		sum, n = sum+d*d, n+1
 		units[scored[i].UnitID] = struct{}{}
+		lower, upper = append(lower, scored[i].Lower), append(upper, scored[i].Upper)
+		if truth := min(scored[i].ActualRUL, limit); scored[i].Lower <= truth && truth <= scored[i].Upper {
+			within++
+		}
 	}
 	if len(units) >= cfg.ErrorUnits {
 		rmse := math.Sqrt(sum / n)
 		report.RMSE = &rmse
+		if promised := stat.ImpliedRMSE(lower, upper, ref.Coverage); promised > 0 {
+			ratio, covered := rmse/promised, within/n
+			report.EstimateRatio, report.Coverage = &ratio, &covered
+		}
+	}
+}
+
+// estimateError sets the error that the intervals of the predictions promise: what can be said of the error before
+// outcomes come. It informs; intervals that are wrong promise a wrong error, which EstimateRatio tells once they do.
+func estimateError(report *turbofan.DriftReport, ref *reference.Reference, predictions []turbofan.Prediction) {
+	lower, upper := make([]float64, len(predictions)), make([]float64, len(predictions))
+	for i := range predictions {
+		lower[i], upper[i] = predictions[i].Lower, predictions[i].Upper
+	}
+	if promised := stat.ImpliedRMSE(lower, upper, ref.Coverage); promised > 0 {
+		coverage := ref.Coverage
+		report.EstimatedRMSE, report.ReferenceCoverage = &promised, &coverage
 	}
 }
 

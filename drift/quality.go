@@ -15,11 +15,12 @@ const (
 	stuck      = "stuck"        // a sensor repeats one value for far longer than it ever did in training
 	absent     = "missing"      // a sensor says nothing much more often than in training
 	outOfRange = "out_of_range" // a value far beyond all of training
+	duplicate  = "duplicate"    // a unit sent a cycle twice, one after the other
 	late       = "late"         // a cycle arrived after a later one of its unit
 	misfit     = "schema"       // not as many values as the model's schema has
 )
 
-func qualityKinds() []string { return []string{stuck, absent, outOfRange, late, misfit} }
+func qualityKinds() []string { return []string{stuck, absent, outOfRange, duplicate, late, misfit} }
 
 const (
 	// missingShare is how much larger the share of missing values may be than it was in training.
@@ -146,24 +147,32 @@ func farValues(ref *reference.Reference, r *rows) []turbofan.QualityIssue {
 	return out
 }
 
-// lateReadings finds units whose cycles did not arrive in order.
+// lateReadings finds units whose cycles did not arrive in order, or more than once.
 func lateReadings(readings []turbofan.StoredReading) []turbofan.QualityIssue {
-	newest, count := map[string]int{}, map[string]int{}
+	newest, lates, twice := map[string]int{}, map[string]int{}, map[string]int{}
 	var order []string
 	for i := range readings {
 		x := &readings[i]
-		if x.Cycle < newest[x.UnitID] {
-			if count[x.UnitID] == 0 {
-				order = append(order, x.UnitID)
-			}
-			count[x.UnitID]++
+		last, seen := newest[x.UnitID]
+		if !seen {
+			order = append(order, x.UnitID)
 		}
-		newest[x.UnitID] = max(newest[x.UnitID], x.Cycle)
+		switch {
+		case seen && x.Cycle < last:
+			lates[x.UnitID]++
+		case seen && x.Cycle == last:
+			twice[x.UnitID]++
+		}
+		newest[x.UnitID] = max(last, x.Cycle)
 	}
 	var out []turbofan.QualityIssue
 	for _, id := range order {
-		out = append(out, turbofan.QualityIssue{Kind: late, UnitID: id, Count: count[id],
-			Detail: fmt.Sprintf("%d readings arrived after a later cycle of the unit", count[id])})
+		if n := lates[id]; n > 0 {
+			out = append(out, turbofan.QualityIssue{Kind: late, UnitID: id, Count: n, Detail: fmt.Sprintf("%d readings arrived after a later cycle of the unit", n)})
+		}
+		if n := twice[id]; n > 0 {
+			out = append(out, turbofan.QualityIssue{Kind: duplicate, UnitID: id, Count: n, Detail: fmt.Sprintf("%d readings repeat the cycle before them", n)})
+		}
 	}
 	return out
 }

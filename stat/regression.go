@@ -3,6 +3,7 @@ package stat
 import (
 	"errors"
 	"fmt"
+	"gonum.org/v1/gonum/stat/distuv"
 	"math"
 
 	gonum "gonum.org/v1/gonum/stat"
@@ -110,4 +111,22 @@ func intervals(lower, upper []float64) error {
 		}
 	}
 	return nil
+}
+
+// ImpliedRMSE is the error that prediction intervals promise before any truth is known:
+// the root of the mean square of what would be a standard deviation if errors were
+// normal, interval by interval, each of which covers the truth with probability
+// coverage. Pairs that are not finite are skipped; NaN where none is left.
+func ImpliedRMSE(lower, upper []float64, coverage float64) float64 {
+	if len(lower) != len(upper) || !(coverage > 0 && coverage < 1) {
+		return math.NaN()
+	}
+	z := distuv.UnitNormal.Quantile((1 + coverage) / 2)
+	sum, n := 0.0, 0.0
+	for i, l := range lower {
+		if w := (upper[i] - l) / 2 / z; !math.IsNaN(w) && !math.IsInf(w, 0) {
+			sum, n = sum+w*w, n+1
+		}
+	}
+	return math.Sqrt(sum / n)
 }
