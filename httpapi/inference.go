@@ -56,6 +56,7 @@ func outputTensors() []outputTensor {
 		{name: "failure_horizon", whole: func(p pred) int { return p.FailureHorizon }},
 		{name: "health", text: func(p pred) string { return string(p.Health) }},
 		{name: "condition", whole: func(p pred) int { return p.Condition }},
+		{name: "model_version", text: func(p pred) string { return p.ModelVersion }},
 		{name: "warnings", text: func(p pred) string { return strings.Join(p.Warnings, "; ") }},
 	}
 }
@@ -187,11 +188,17 @@ func (p *predictions) infer(c *call) error {
 	if err != nil {
 		return renameReading(err, rowAt)
 	}
-	name, version := answers[0].ModelName, answers[0].ModelVersion
-	if err := p.isVersion(c, name, version); err != nil {
-		return err // the model was swapped meanwhile
+	version := answers[0].ModelVersion
+	for i := range answers {
+		// The model may have been swapped meanwhile, or a canary answers the unit.
+		if err := p.isVersion(c, answers[i].ModelName, answers[i].ModelVersion); err != nil {
+			return err
+		}
+		if answers[i].ModelVersion != version {
+			version = "" // the answer is of several: the tensor model_version names each row's
+		}
 	}
-	c.writeInference(in, name, version, answers)
+	c.writeInference(in, answers[0].ModelName, version, answers)
 	return nil
 }
 
@@ -201,8 +208,10 @@ func (c *call) writeInference(in *inference, name, version string, answers []tur
 	binary := false
 	dst := append(c.out, `{"model_name":`...)
 	dst = appendString(dst, name)
-	dst = append(dst, `,"model_version":`...)
-	dst = appendString(dst, version)
+	if version != "" {
+		dst = append(dst, `,"model_version":`...)
+		dst = appendString(dst, version)
+	}
 	if in.id != "" {
 		dst = append(dst, `,"id":`...)
 		dst = appendString(dst, in.id)
@@ -390,10 +399,10 @@ func inferenceOutput(sample turbofan.Prediction) *bodyDoc {
 			}}, {"required", []string{"name", "datatype", "shape"}}}
 			return node{{"type", "object"}, {"title", "InferenceResponse"}, {"properties", node{
 				{"model_name", node{{"type", "string"}}},
-				{"model_version", node{{"type", "string"}}},
+				{"model_version", node{{"type", "string"}, {"description", "Absent where a canary answers some of the units: the tensor model_version names each row's."}}},
 				{"id", node{{"type", "string"}}},
 				{"outputs", node{{"type", "array"}, {"items", tensor}}},
-			}}, {"required", []string{"model_name", "model_version", "outputs"}}}
+			}}, {"required", []string{"model_name", "outputs"}}}
 		},
 		types:    []string{mimeBinary},
 		examples: []example{{name: "answer", value: raw(answered.out)}},

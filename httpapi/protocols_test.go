@@ -250,7 +250,7 @@ func badProtocols() []badRequest {
 		v2(400, inferenceOf("sensors", tensor("sensors", "FP64", "[1,21]", `[`+strings.Repeat("[", 70)+`]`)), `body: is not valid JSON at line 1 column 338: more than 64 levels deep`),
 		v2(400, inferenceOf("sensors", tensor("sensors", "FP64", "[1,21]", `["a"]`)), `inputs[3].data[0]: must be a finite number, or null where it is missing, not a string`),
 		v2(413, inferenceOf("unit_id", tensor("unit_id", "BYTES", "[51]", `["1"]`)), `inputs: has more than the 50 readings allowed in one request`),
-		v2(400, strings.TrimSuffix(inferenceOf(), "}")+`,"outputs":[{"name":"rul"}]}`, `outputs[0].name: must be one of prediction_id, rul_prediction, rul_lower, rul_upper, failure_probability, failure_horizon, health, condition, warnings, not "rul"`),
+		v2(400, strings.TrimSuffix(inferenceOf(), "}")+`,"outputs":[{"name":"rul"}]}`, `outputs[0].name: must be one of prediction_id, rul_prediction, rul_lower, rul_upper, failure_probability, failure_horizon, health, condition, model_version, warnings, not "rul"`),
 		v2(400, strings.TrimSuffix(inferenceOf(), "}")+`,"outputs":[{"name":"health"},{"name":"health"}]}`, `outputs[1].name: health is asked for more than once`),
 		v2(400, strings.TrimSuffix(inferenceOf(), "}")+`,"parameters":{"stateless":"no"}}`, `parameters.stateless: must be true or false, not a string`),
 		with(v2(415, `<xml/>`, `Content-Type: "text/xml" is not supported; use application/json`), "Content-Type: text/xml"),
@@ -382,6 +382,35 @@ func TestParquetTakesFromTheBudget(t *testing.T) {
 		goOn <- struct{}{}
 		if w := <-first; w.Code != 200 {
 			t.Errorf("round %d: alone: %d %.300s", round, w.Code, w.Body)
+		}
+	}
+}
+
+// TestInferenceNamesEachVersion asks while a canary answers some of the units.
+func TestInferenceNamesEachVersion(t *testing.T) {
+	h := predictionHandler(t, nil, httpapi.Options{}, func(_ context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+		out := make([]turbofan.Prediction, len(req.Readings))
+		for i, r := range req.Readings {
+			out[i] = turbofan.Prediction{ModelName: "rul", ModelVersion: map[bool]string{true: "8", false: "7"}[r.UnitID == "canary"]}
+		}
+		return out, nil
+	})
+	two := func(units string) string {
+		return `{"inputs":[` + strings.Join([]string{
+			tensor("unit_id", "BYTES", "[2]", units), tensor("cycle", "INT64", "[2]", "[31,31]"), tensor("settings", "FP64", "[2,3]", "["+settings+","+settings+"]"),
+			tensor("sensors", "FP64", "[2,21]", "["+sensors+","+sensors+"]"),
+		}, ",") + `],"outputs":[{"name":"model_version"}]}`
+	}
+	for _, c := range []struct {
+		path, units, want string
+		status            int
+	}{
+		{"/v2/models/rul/infer", `["a","b"]`, `{"model_name":"rul","model_version":"7","outputs":[{"name":"model_version","datatype":"BYTES","shape":[2],"data":["7","7"]}]}`, 200},
+		{"/v2/models/rul/infer", `["a","canary"]`, `{"model_name":"rul","outputs":[{"name":"model_version","datatype":"BYTES","shape":[2],"data":["7","8"]}]}`, 200},
+		{"/v2/models/rul/versions/7/infer", `["a","canary"]`, `{"error":"version \"7\" of rul does not serve; version 8 does"}`, 404},
+	} {
+		if w := ask(h, "POST", c.path, two(c.units)); w.Code != c.status || w.Body.String() != c.want {
+			t.Errorf("%s %s: %d %s, want %s", c.path, c.units, w.Code, w.Body, c.want)
 		}
 	}
 }
