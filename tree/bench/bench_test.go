@@ -40,12 +40,12 @@ type table struct {
 	unit []int64
 }
 
-// split parts the rows by unit: every fifth unit is held out.
-func (d table) split() (train, test table) {
+// split parts the rows by unit: every fifth unit, from number fold on, is held out.
+func (d table) split(fold int64) (train, test table) {
 	train.x.Cols, test.x.Cols = d.x.Cols, d.x.Cols
 	for i := range d.x.Rows {
 		to := &train
-		if d.unit[i]%5 == 0 {
+		if d.unit[i]%5 == fold {
 			to = &test
 		}
 		to.x.Data = append(to.x.Data, d.x.Row(i)...)
@@ -262,7 +262,6 @@ func measure(t *testing.T, set string) map[string]float64 {
 	t.Helper()
 	d := load(t, set)
 	out := map[string]float64{}
-	train, test := d.split()
 	for name, f := range fits() {
 		var e *tree.Ensemble
 		var err error
@@ -290,21 +289,30 @@ func measure(t *testing.T, set string) map[string]float64 {
 		if err != nil {
 			t.Fatal(err)
 		}
-		held, err := f(train.x, train.y)
+		out[name+" rmse"] = crossValidated(t, d, f)
+	}
+	return out
+}
+
+// crossValidated is the RMSE over five folds by unit.
+func crossValidated(t *testing.T, d table, f fit) float64 {
+	t.Helper()
+	sum := 0.0
+	for fold := range int64(5) {
+		train, test := d.split(fold)
+		e, err := f(train.x, train.y)
 		if err != nil {
 			t.Fatal(err)
 		}
-		pred = pred[:test.x.Rows]
-		if err := held.PredictBatch(test.x, pred, 2); err != nil {
+		pred := make([]float64, test.x.Rows)
+		if err := e.PredictBatch(test.x, pred, jobs()); err != nil {
 			t.Fatal(err)
 		}
-		sum := 0.0
 		for i, v := range pred {
 			sum += (v - test.y[i]) * (v - test.y[i])
 		}
-		out[name+" rmse"] = math.Sqrt(sum / float64(len(pred)))
 	}
-	return out
+	return math.Sqrt(sum / float64(d.x.Rows))
 }
 
 // memory fits one learner in a process of its own and returns by how many MB
