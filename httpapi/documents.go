@@ -201,7 +201,7 @@ func (a *api) operationDoc(op *operation, s *schemas) node {
 		status = fmt.Sprint(op.status)
 	}
 	good := node{{"description", "Successful Response"}, {"content", op.output.content(s)}}
-	codes := append([]int{400, 403, 429, 500, 503, 504}, op.errors...)
+	codes := append([]int{400, 401, 403, 429, 500, 503, 504}, op.errors...)
 	if op.infra {
 		codes = infraErrors(op.path)
 	}

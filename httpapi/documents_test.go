@@ -27,7 +27,7 @@ func roles(t testing.TB) map[string]http.Handler {
 		out[role] = h
 	}
 	cfg := httpapi.DefaultConfig()
-	h, err := httpapi.PredictionHandler(cfg, newMemoryPredictions(), httpapi.Options{})
+	h, err := httpapi.PredictionHandler(cfg, newMemoryPredictions(), httpapi.Options{Releases: newMemoryReleases()})
 	keep("predict", h, err)
 	h, err = httpapi.FeedbackHandler(cfg, new(memoryFeedback), httpapi.Options{})
 	keep("feedback", h, err)
