@@ -368,3 +368,61 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// hanging is a registry whose files come when the test says so.
+type hanging struct {
+	turbofan.Registry
+	asked, come chan struct{}
+}
+
+func (h *hanging) Fetch(ctx context.Context, v turbofan.ModelVersion, dir string) error {
+	close(h.asked)
+	select {
+	case <-h.come:
+		return h.Registry.Fetch(ctx, v, dir)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A candidate that takes its time keeps nobody waiting: the champion answers until the candidate is ready, and goes on
+// where it never is.
+func TestSlowCandidateHoldsUpNobody(t *testing.T) {
+	for _, comes := range []bool{true, false} {
+		t.Run(fmt.Sprint("comes=", comes), func(t *testing.T) {
+			w := newWorld(t, artifacts.a)
+			reg := &hanging{Registry: w.reg, asked: make(chan struct{}), come: make(chan struct{})}
+			cache := t.TempDir()
+			w.serving(options{cache: cache}) // so that the first version is there without a fetch
+			s := w.serving(options{reg: reg, cache: cache})
+			w.promote(w.register(artifacts.b))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			refreshed := make(chan error, 1)
+			go func() {
+				_, err := s.Refresh(ctx)
+				refreshed <- err
+			}()
+			<-reg.asked
+			rs := fleet(1, 7, 0)[0].Readings
+			for _, r := range rs[:50] {
+				if p := send(t, s, r)[0]; p.ModelVersion != "1" {
+					t.Fatalf("version %s answered", p.ModelVersion)
+				}
+			}
+			want := "1"
+			if comes {
+				want = "2"
+				close(reg.come)
+			} else {
+				cancel()
+			}
+			if err := <-refreshed; (err == nil) != comes {
+				t.Errorf("refreshed with %v", err)
+			}
+			if p := send(t, s, rs[50])[0]; p.ModelVersion != want {
+				t.Errorf("version %s answered, want %s", p.ModelVersion, want)
+			}
+		})
+	}
+}
