@@ -95,8 +95,8 @@ func (a *answer) failure(ctx context.Context) error {
 	if err := json.Unmarshal(a.body.Bytes(), &e); err != nil || e.Error == "" {
 		e.Error = http.StatusText(a.status)
 	}
-	if a.header.Get("Retry-After") != "" {
-		_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "1000"))
+	if seconds, err := strconv.Atoi(a.header.Get("Retry-After")); err == nil {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", strconv.Itoa(1000*seconds)))
 	}
 	return status.Error(codeOf(a.status), e.Error)
 }

@@ -266,6 +266,41 @@ func TestOneHandler(t *testing.T) {
 	}
 }
 
+// TestGuardedCalls puts keys before the handler: a call carries its own in the metadata, and probes need none.
+func TestGuardedCalls(t *testing.T) {
+	inner, err := httpapi.PredictionHandler(httpapi.DefaultConfig(), newPredictor(), httpapi.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, _ := serveHandler(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2/health/ready" || r.Header.Get("Authorization") == "Bearer good":
+			inner.ServeHTTP(w, r)
+		case r.Header.Get("Authorization") == "Bearer busy":
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusTooManyRequests)
+			fmt.Fprint(w, `{"error":"the key busy has sent more than its rate allows","code":"exhausted"}`)
+		default:
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}), grpcapi.Options{})
+	conn := dial(t, addr)
+	c := inference.NewGRPCInferenceServiceClient(conn)
+	for key, want := range map[string]codes.Code{"good": codes.OK, "busy": codes.ResourceExhausted, "bad": codes.Unauthenticated} {
+		var trailer metadata.MD
+		_, err := c.ModelInfer(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+key), request(1), grpc.Trailer(&trailer))
+		if status.Code(err) != want {
+			t.Errorf("key %s: %v", key, err)
+		}
+		if got := trailer.Get("grpc-retry-pushback-ms"); want == codes.ResourceExhausted && (len(got) != 1 || got[0] != "7000") {
+			t.Errorf("key %s: pushback %v", key, got)
+		}
+	}
+	if got, err := c.ServerReady(t.Context(), &inference.ServerReadyRequest{}); err != nil || !got.GetReady() {
+		t.Errorf("ready without a key: %v %v", got, err)
+	}
+}
+
 // TestBoundedCalls fills the server: what is beyond is refused at once, and one that ends makes room.
 func TestBoundedCalls(t *testing.T) {
 	p := newPredictor()

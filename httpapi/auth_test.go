@@ -71,6 +71,8 @@ func TestGuardPolicy(t *testing.T) {
 		{"predict", "GET", "/readyz", httpapi.Open},
 		{"feedback", "GET", "/healthz", httpapi.Open},
 		{"predict", "GET", "/v2/health/ready", httpapi.Open},
+		{"predict", "GET", "/ping", httpapi.Open},
+		{"predict", "GET", "/v2/models/rul", httpapi.Viewer},
 		{"predict", "GET", "/metrics", httpapi.Viewer},
 		{"predict", "GET", "/", httpapi.Viewer},
 		{"predict", "GET", "/units/1", httpapi.Viewer},
