@@ -197,8 +197,11 @@ func checkDeployment(t *testing.T, c *cluster, d *appsv1.Deployment) {
 		}
 	}
 	for _, e := range k.EnvFrom {
-		if !slices.ContainsFunc(c.configs, func(m *corev1.ConfigMap) bool { return m.Name == e.ConfigMapRef.Name }) {
-			t.Errorf("%s: there is no config map %s", d.Name, e.ConfigMapRef.Name)
+		if e.SecretRef != nil && e.SecretRef.Optional != nil && *e.SecretRef.Optional {
+			continue
+		}
+		if e.ConfigMapRef == nil || !slices.ContainsFunc(c.configs, func(m *corev1.ConfigMap) bool { return m.Name == e.ConfigMapRef.Name }) {
+			t.Errorf("%s: there is no config map for %+v", d.Name, e)
 		}
 	}
 }
