@@ -77,9 +77,8 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, rest string) {
 	case "mpu":
 		h.multipart(w, r, rel)
 		return
-	case "mpd", "presigned":
-		// The client falls back to one plain request when it reads this.
-		writeErrorCode(w, http.StatusNotImplemented, "NOT_IMPLEMENTED", "Multipart download is not supported for the current artifact repository")
+	case "presigned":
+		h.presigned(w, r, rel)
 		return
 	}
 	if kind != "artifacts" {

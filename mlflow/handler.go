@@ -316,8 +316,8 @@ func (h *Handler) allowedHost(hostport string) bool {
 	return false
 }
 
-// serverInfo offers no uploads in parts, though they work: a client that reads the offer has no other way left where a
-// proxy changes paths. Who wants them sets MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD.
+// serverInfo offers no files in parts, though they work: a client that reads the offer has no other way left where a
+// proxy changes paths. Who wants them sets MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD, or …_DOWNLOAD.
 func serverInfo(_ *Handler, _ *request, w *answer) error {
 	w.text("store_type", "SqlStore")
 	w.boolean("workspaces_enabled", false)

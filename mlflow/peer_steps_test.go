@@ -232,7 +232,7 @@ const (
 	showsSQL = "MLflow shows its SQL"
 	aliases  = "the aliases are told here as well"
 	html     = "MLflow answers with a page"
-	uploads  = "MLflow takes uploads in parts with object stores only"
+	uploads  = "MLflow has files in parts with object stores only"
 	empty    = "MLflow answers with nothing, which is no JSON"
 )
 
@@ -524,7 +524,7 @@ func artifactSteps() []step {
 		{request: `POST ` + proxy + `mpu/create/<exp>/<run>/artifacts {"num_parts":2}`},
 		{request: `POST ` + proxy + `mpu/complete/<exp>/<run>/artifacts {"path":"big.bin","upload_id":"x","parts":[{"part_number":1,"etag":"e","url":"u"}]}`, differs: uploads},
 		{request: `POST ` + proxy + `mpu/abort/<exp>/<run>/artifacts {"path":"big.bin","upload_id":"x"}`, differs: uploads},
-		{request: `GET ` + proxy + `presigned/<exp>/<run>/artifacts/notes.txt`},
+		{request: `GET ` + proxy + `presigned/<exp>/<run>/artifacts/notes.txt`, differs: uploads},
 		{request: `DELETE ` + proxy + `artifacts/<exp>/<run>/artifacts/deep`},
 		{request: `DELETE ` + proxy + `artifacts/none`},
 		{request: `GET artifacts/list?run_id=<run>`},

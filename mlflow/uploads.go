@@ -3,6 +3,7 @@ package mlflow
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -71,6 +72,31 @@ func startUpload(h *Handler, q *request, w *answer) error {
 		}
 	})
 	return nil
+}
+
+// presigned says where a file can be had in ranges, which a client then asks for at the same time.
+func (h *Handler) presigned(w http.ResponseWriter, r *http.Request, rest string) {
+	if r.Method != http.MethodGet {
+		h.notFound(w, r)
+		return
+	}
+	h.serveJSON(w, r, func(h *Handler, q *request, w *answer) error {
+		rel, err := cleanPath(rest)
+		if err != nil {
+			return err
+		}
+		f, info, err := h.server.OpenArtifact(q.Context(), "mlflow-artifacts:/"+rel)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return fmt.Errorf("close artifact: %w", err)
+		}
+		w.text("url", baseURL(q.Request)+"/api/2.0"+proxyPath+"artifacts/"+(&url.URL{Path: rel}).EscapedPath())
+		w.object("headers", func() {})
+		w.integer("file_size", info.Size)
+		return nil
+	}, rest)
 }
 
 // baseURL is the address by which the client calls this server, as far as the request tells.

@@ -94,6 +94,22 @@ func TestUploadInParts(t *testing.T) {
 	}
 }
 
+// A client that wants a file in ranges learns its size and an address that serves them.
+func TestDownloadInRanges(t *testing.T) {
+	h, names := playground(t, registry.Config{})
+	presigned := "/api/2.0/mlflow-artifacts/presigned/"
+	for _, c := range []exchange{
+		{"PUT", "/api/2.0/mlflow-artifacts/artifacts/a b/c%25.bin", `0123456789`, 200, "", `{}`},
+		{"GET", presigned + "a b/c%25.bin", ``, 200, "", `{"url":"http://localhost/api/2.0/mlflow-artifacts/artifacts/a%20b/c%25.bin","headers":{},"file_size":10}`},
+		{"GET", presigned + "{exp}/{run}/artifacts", ``, 404, absent, `No such artifact`},
+		{"GET", presigned + "none", ``, 404, absent, `No such artifact`},
+		{"GET", presigned + "../../etc/passwd", ``, 400, badValue, `Invalid path`},
+		{"PUT", presigned + "x", `x`, 404, "ENDPOINT_NOT_FOUND", ``},
+	} {
+		c.check(t, h, names)
+	}
+}
+
 func TestUploadRefusals(t *testing.T) {
 	h, names := playground(t, registry.Config{})
 	folder := names.Replace("{exp}/{run}/artifacts")

@@ -200,6 +200,21 @@ def parts():
         got = requests.get(f"{uri}/get-artifact", params={"run_id": run.info.run_id, "path": path})
         assert got.content == body, (path, len(got.content))
     assert {f.path for f in client.list_artifacts(run.info.run_id)} == {"large one.bin", "deep"}
+    os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "true"
+    os.environ["MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE"] = str(5 << 20)
+    ranges = []
+    fetched = MlflowArtifactsRepository._multipart_download
+
+    def ranged(self, *args, **kwargs):
+        ranges.append(kwargs["file_size"])
+        return fetched(self, *args, **kwargs)
+
+    MlflowArtifactsRepository._multipart_download = ranged
+    with tempfile.TemporaryDirectory() as folder:
+        got = pathlib.Path(mlflow.artifacts.download_artifacts(run_id=run.info.run_id, artifact_path="large one.bin", dst_path=folder))
+        assert got.read_bytes() == body
+    assert ranges == [len(body)], ranges
+    del os.environ["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"]
 
 
 for check in (parts, logged_models, model_artifacts, registry, charts, files):
