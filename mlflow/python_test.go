@@ -105,7 +105,7 @@ func realServer(t testing.TB, bin string) string {
 		t.Fatal(err)
 	}
 	lines := make(chan string, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	go func() {
 		var b strings.Builder
