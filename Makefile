@@ -19,3 +19,4 @@ test: lint
 bench:
 	scripts/bench.sh
 	scripts/bench_http.sh
+	scripts/bench_drift.sh

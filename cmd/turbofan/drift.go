@@ -25,11 +25,12 @@ func newDriftCommand() *cobra.Command {
 		Long: strings.TrimSpace(`
 Compare the readings in a file with a reference, without a server. REFERENCE is a model's directory or its
 reference.json, or a file of readings; CURRENT is a file of readings, "-" for standard input. Files are C-MAPSS
-text (26 columns) or CSV with a header; --schema names the columns of other equipment.
+text (26 columns), CSV with a header or Parquet; --schema names the columns of other equipment.
 
 Operating conditions and the age of the fleet are taken out first: sensors are normalised within conditions,
 unseen ones after the first healthy cycles of ten new units, and compared with reference rows of the same ages.
-The third-largest population stability index decides, beyond what chance gives for so many rows of so many units.`),
+The third-largest population stability index decides, beyond what chance gives for so many rows of so many units; so
+do units whose sensors do not go together as those of the reference's units do at their age.`),
 		Example: strings.Trim(`
   turbofan drift train_FD001.txt test_FD003.txt
   turbofan drift turbofan-data/model fleet.csv --html drift.html

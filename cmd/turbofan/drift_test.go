@@ -95,3 +95,26 @@ func TestDriftRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A Parquet file that pandas wrote is read like a CSV file of the same table, whatever the equipment.
+func TestDriftReadsParquet(t *testing.T) {
+	schema := filepath.Join(t.TempDir(), "pumps.yaml")
+	if err := os.WriteFile(schema, []byte("name: pumps\nsettings: [{name: load}]\nsensors: [{name: a}, {name: b}, {name: c}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const file = "testdata/pumps.parquet"
+	code, out, errs := call(t, "drift", "--schema", schema, file, file)
+	if code != exitOK || !strings.HasPrefix(out, "no drift: psi(") || !strings.Contains(out, "2400 rows of 60 units") {
+		t.Errorf("%d\n%s%s", code, out, errs)
+	}
+	if code, _, errs = call(t, "drift", file, file); code != exitUsage || !strings.Contains(errs, "pumps.parquet") {
+		t.Errorf("without its schema: %d %s", code, errs)
+	}
+	short := filepath.Join(t.TempDir(), "short.parquet")
+	if err := os.WriteFile(short, []byte("PAR1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs = call(t, "drift", "--schema", schema, file, short); code != exitUsage || !strings.Contains(errs, "short.parquet: is not Parquet that can be read") {
+		t.Errorf("a damaged file: %d %s", code, errs)
+	}
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -99,6 +100,13 @@ func readFleet(stdin io.Reader, path string, schema turbofan.Schema) ([]turbofan
 	}
 	br := bufio.NewReader(in)
 	head, _ := br.Peek(256) // an error shows again when the reader below reads
+	if bytes.HasPrefix(head, []byte(parquetMagic)) {
+		s, err := readParquet(br, path, schema)
+		if err != nil {
+			return nil, err
+		}
+		return s.Units, nil
+	}
 	line, _, _ := strings.Cut(strings.TrimLeft(string(head), " \t\r\n"), "\n")
 	first := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
 	if len(first) > 0 && !strings.Contains(line, ",") {
