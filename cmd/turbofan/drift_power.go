@@ -36,8 +36,8 @@ training engines. FD001 and FD002 wear in the same way, FD002 in operating condi
 alarm there is false. FD003 and FD004 bring another fault: a window without an alarm there is missed.
 
 Then fleets go over from the reference's subset to each subset with another fault, its first units mixed among the
-last of the old. Bound is what a detector would need that knows each unit that ever leaves the reference's spread from
-its first reading on; early counts runs that alarmed before there was anything to find.`),
+last of the old. Bound is what a detector would need that knows each unit that ever leaves the reference's spread
+from its first reading on; early counts runs that alarmed before there was anything to find.`),
 		Example: strings.Trim(`
   turbofan drift power
   turbofan drift power --split train --subsets FD004
