@@ -178,11 +178,11 @@ func TestEvaluateSeeds(t *testing.T) {
 		}
 		return rows
 	}
-	rows := table("--subsets", "FD001", "--train", "forest,boosting", "--seeds", "2")
-	if len(rows) != 4 {
+	rows := table("--subsets", "FD001", "--train", "forest", "--seeds", "2")
+	if len(rows) != 2 {
 		t.Fatalf("%d rows", len(rows))
 	}
-	for i, want := range []string{"forest cross-validation", "forest test", "boosting cross-validation", "boosting test"} {
+	for i, want := range []string{"forest cross-validation", "forest test"} {
 		r := rows[i]
 		if got := r.Model + " " + r.Protocol; got != want || r.Subset != "FD001" || r.Units != 24 || len(r.Seeds) != 2 {
 			t.Errorf("row %d is %+v, want %s", i, r, want)
@@ -197,8 +197,8 @@ func TestEvaluateSeeds(t *testing.T) {
 			t.Errorf("%s: two seeds give one error, %v", want, s)
 		}
 	}
-	both := table("--subsets", "FD003,FD001", "--train", "forest", "--together")
-	if len(both) != 4 || both[0].Subset != "FD003" || both[3].Subset != "FD001" || both[3].Protocol != "test" || strings.Join(both[3].LearnedFrom, "+") != "FD003+FD001" || both[3].Units != 24 {
+	both := table("--subsets", "FD003,FD001", "--train", "forest,extra_trees", "--together")
+	if len(both) != 8 || both[7].Model != "extra_trees" || both[0].Subset != "FD003" || both[3].Subset != "FD001" || both[3].Protocol != "test" || strings.Join(both[3].LearnedFrom, "+") != "FD003+FD001" || both[3].Units != 24 {
 		t.Errorf("together: %+v", both)
 	}
 	code, out, _ := call(t, "evaluate", "--data", fleet, "--subsets", "FD001", "--train", "forest", "--json")
