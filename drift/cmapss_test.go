@@ -78,7 +78,7 @@ func TestDelayOnCMAPSS(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v", r)
-	if r.Units > 20 || r.New > 6 || r.Units < r.Bound || r.Missed > 0 || r.Early > 3 {
+	if r.Units > 15 || r.New > 6 || r.Units < r.Bound || r.Missed > 0 || r.Early > 3 {
 		t.Errorf("the alarm comes after %v units, %v of them new; %d runs missed, %d early", r.Units, r.New, r.Missed, r.Early)
 	}
 }

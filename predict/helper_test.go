@@ -158,6 +158,9 @@ func (w *world) service(o options) *predict.Service {
 	if o.stores.Readings == nil {
 		o.stores.Readings = w.state
 	}
+	if o.stores.Outcomes == nil {
+		o.stores.Outcomes = w.state
+	}
 	if o.reg == nil {
 		o.reg = w.reg
 	}

@@ -81,6 +81,8 @@ func (c Config) validate() error {
 type Stores struct {
 	Readings    turbofan.ReadingStore
 	Predictions turbofan.PredictionStore
+	// Outcomes tells which units have ended; nil where nobody knows.
+	Outcomes turbofan.OutcomeStore
 }
 
 // Service implements turbofan.PredictionService.
@@ -236,6 +238,18 @@ func (s *Service) Unit(ctx context.Context, unitID string) (turbofan.UnitStatus,
 	out.FirstCycle, out.LastCycle = h[0].Cycle, h[len(h)-1].Cycle
 	if n := len(recent); n > 0 {
 		out.Last, out.LastSeen = &recent[n-1], recent[n-1].At
+	}
+	if s.stores.Outcomes == nil {
+		return out, nil
+	}
+	outcomes, err := s.stores.Outcomes.Outcomes(ctx, turbofan.OutcomeQuery{UnitID: unitID})
+	if err != nil {
+		return turbofan.UnitStatus{}, err
+	}
+	for _, o := range outcomes { // the newest says what is known
+		if o.FailedAtCycle != nil {
+			out.FailedAtCycle = *o.FailedAtCycle
+		}
 	}
 	return out, nil
 }

@@ -293,8 +293,12 @@ func TestChallengerAnswersSilently(t *testing.T) {
 	if seen["1"] != (5+cycles)*len(units) || seen[second] != cycles*len(units) {
 		t.Errorf("scored by version: %v", seen)
 	}
-	// What is asked about a unit tells what was sent.
-	for _, p := range must[turbofan.UnitStatus](t)(s.Unit(t.Context(), units[0].UnitID)).Recent {
+	// What is asked about a unit tells what was sent, and how it ended.
+	status := must[turbofan.UnitStatus](t)(s.Unit(t.Context(), units[0].UnitID))
+	if status.FailedAtCycle != units[0].FailedAtCycle {
+		t.Errorf("the unit failed at cycle %d, it says %d", units[0].FailedAtCycle, status.FailedAtCycle)
+	}
+	for _, p := range status.Recent {
 		if p.ModelVersion != "1" {
 			t.Fatalf("the unit's course shows a silent answer: %+v", p)
 		}

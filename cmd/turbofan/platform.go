@@ -292,7 +292,7 @@ func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (er
 	// server is there to be shared.
 	c.Shared = !p.has(roleFeedback) || p.cfg.Store.shared()
 	c.Tracer = p.tracer(rolePredict)
-	p.predict, err = predict.New(c, p.registry, predict.Stores{Readings: p.state, Predictions: p.state}, reg, p.log.With("role", rolePredict))
+	p.predict, err = predict.New(c, p.registry, predict.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state}, reg, p.log.With("role", rolePredict))
 	if err != nil {
 		return err
 	}
