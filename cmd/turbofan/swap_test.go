@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"turbofan"
 	"turbofan/dataset"
@@ -87,10 +86,10 @@ func newSwapping(t testing.TB) *swapping {
 }
 
 // load asks from all connections until stop, checks every number against the version that the answer names, and returns
-// how long each answer took and how many each version gave.
-func (s *swapping) load(stop *atomic.Bool, phase string) ([]time.Duration, map[string]int) {
+// how many each version gave.
+func (s *swapping) load(stop *atomic.Bool, phase string) map[string]int {
 	var wg sync.WaitGroup
-	took, by := make([][]time.Duration, connections), make([]map[string]int, connections)
+	by := make([]map[string]int, connections)
 	for g := range connections {
 		by[g] = map[string]int{}
 		wg.Go(func() {
@@ -104,9 +103,7 @@ func (s *swapping) load(stop *atomic.Bool, phase string) ([]time.Duration, map[s
 						return
 					}
 					r.UnitID = id
-					began := time.Now()
 					answers, err := client.Predict(context.Background(), turbofan.PredictRequest{Readings: []turbofan.Reading{r}})
-					took[g] = append(took[g], time.Since(began))
 					if err != nil {
 						s.t.Errorf("unit %s at %d: %v", id, r.Cycle, err)
 						return
@@ -122,14 +119,13 @@ func (s *swapping) load(stop *atomic.Bool, phase string) ([]time.Duration, map[s
 		})
 	}
 	wg.Wait()
-	all, total := slices.Concat(took...), map[string]int{}
+	total := map[string]int{}
 	for _, m := range by {
 		for v, n := range m {
 			total[v] += n
 		}
 	}
-	slices.Sort(all)
-	return all, total
+	return total
 }
 
 // swap moves the alias as any MLflow client may, and lets the service look.
@@ -154,7 +150,7 @@ func TestSwapUnderLoad(t *testing.T) {
 	var stop atomic.Bool
 	var answered map[string]int
 	var wg sync.WaitGroup
-	wg.Go(func() { _, answered = s.load(&stop, "test") })
+	wg.Go(func() { answered = s.load(&stop, "test") })
 	for i := range 40 {
 		if err := s.swap([]string{"2", "1"}[i%2]); err != nil {
 			t.Errorf("swap %d: %v", i, err)
@@ -215,47 +211,4 @@ func (s *swapping) register(dir, file string, change func([]byte) []byte) string
 		s.t.Fatal(err)
 	}
 	return v.Version
-}
-
-// Latency over HTTP at 32 connections with 200 swaps in a minute beside them, and without; the bar is twice the p99.
-//
-//	go test -run '^$' -bench SwapOverHTTP -benchtime 1x -timeout 10m ./cmd/turbofan
-func BenchmarkSwapOverHTTP(b *testing.B) {
-	s := newSwapping(b)
-	const swaps, rounds = 200, 4
-	for b.Loop() {
-		var still, swapped []time.Duration
-		for round := range 2 * rounds { // by turns, so that a busy machine is busy for both
-			with := round%2 == 1
-			var stop atomic.Bool
-			var took []time.Duration
-			var wg sync.WaitGroup
-			wg.Go(func() { took, _ = s.load(&stop, fmt.Sprint(b.N, "-", round)) })
-			tick := time.NewTicker(time.Minute / swaps)
-			for i := range swaps / rounds {
-				<-tick.C
-				if with {
-					if err := s.swap([]string{"2", "1"}[i%2]); err != nil {
-						b.Error(err)
-					}
-				}
-			}
-			tick.Stop()
-			stop.Store(true)
-			wg.Wait()
-			if with {
-				swapped = append(swapped, took...)
-			} else {
-				still = append(still, took...)
-			}
-		}
-		slices.Sort(still)
-		slices.Sort(swapped)
-		p99 := func(d []time.Duration) float64 { return float64(d[len(d)*99/100].Microseconds()) }
-		b.ReportMetric(p99(still), "p99-still-µs")
-		b.ReportMetric(p99(swapped), "p99-swaps-µs")
-		b.ReportMetric(p99(swapped)/p99(still), "ratio")
-		b.ReportMetric(float64(len(still)), "answers-still")
-		b.ReportMetric(float64(len(swapped)), "answers-swaps")
-	}
 }
