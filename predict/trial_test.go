@@ -224,13 +224,15 @@ func TestCanaryLearnsConditions(t *testing.T) {
 
 func renew(rs []turbofan.Reading) []turbofan.Reading { return append([]turbofan.Reading(nil), rs...) }
 
-// await waits until f holds, looking again whenever the store has been appended to.
+// await waits until f holds, looking again whenever the store has been appended to, and a little later: what is counted
+// is counted after the append.
 func await(t *testing.T, changed <-chan struct{}, what string, f func() bool) {
 	t.Helper()
 	deadline := time.After(2 * time.Minute)
 	for !f() {
 		select {
 		case <-changed:
+		case <-time.After(20 * time.Millisecond):
 		case <-deadline:
 			t.Fatalf("waited in vain until %s", what)
 		}

@@ -249,10 +249,10 @@ func TestServeOneRoleAProcess(t *testing.T) {
 	}
 	var outcomes []turbofan.Outcome
 	units := shifted(histories(t, "FD003"))
-	for k, u := range units { // at any time the fleet is of all ages
+	for k, u := range units { // most were last heard of some cycles before their end
 		end := u.FailedAtCycle
 		outcomes = append(outcomes, turbofan.Outcome{UnitID: "engine-" + u.UnitID, FailedAtCycle: &end})
-		units[k].Readings = u.Readings[:max(50, len(u.Readings)*(k+1)/len(units))]
+		units[k].Readings = u.Readings[:len(u.Readings)-k%20]
 	}
 	for left := longest(units) - 1; left >= 0; left-- { // all end together: the newest readings are of all units
 		var batch []turbofan.Reading
