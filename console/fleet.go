@@ -133,10 +133,12 @@ func (c *console) unit(ctx context.Context, r *http.Request) (report.Page, error
 		}
 	}
 	if failed > 0 {
-		s.Text = append(s.Text, fmt.Sprintf("This unit failed at cycle %d.", failed))
+		s.Text = append(s.Text, fmt.Sprintf("This unit failed at cycle %d. What follows was answered before.", failed))
 	}
 	if last := u.Last; last != nil {
-		s.Facts = predictionFacts(last)
+		if failed == 0 {
+			s.Facts = predictionFacts(last)
+		}
 		s.Text = append(s.Text, last.Warnings...)
 		s.Charts = append(s.Charts, course(u.Recent, failed))
 	}

@@ -32,7 +32,7 @@ func TestBetterChallengerIsPromoted(t *testing.T) {
 		}
 	}})
 	first := s.run(turbofan.RetrainRequest{Reason: "first model"})
-	if first.Status != turbofan.JobSuccess || !first.Result.Promoted || first.Result.Because != "there is no champion yet" || p.serving().Version != "1" {
+	if first.Status != turbofan.JobSuccess || !first.Result.Promoted || first.Result.Because != "the first version: there was no champion to judge it beside" || p.serving().Version != "1" {
 		t.Fatalf("first job %+v, %+v", first, first.Result)
 	}
 	p.live(fleet("new", 16, 3, newMode), nil)

@@ -57,7 +57,7 @@ func (s *Service) train(ctx context.Context, j *turbofan.Job) (*turbofan.Retrain
 		return nil, err
 	}
 	s.stage(ctx, j, "judging beside the champion", 0.97)
-	verdict := decision{promote: true, because: "there is no champion yet"}
+	verdict := decision{promote: true, because: "the first version: there was no champion to judge it beside"}
 	if g.ch != nil {
 		if verdict, err = s.judge(g.ch.model, challenger, g.fresh); err != nil {
 			return nil, err

@@ -32,6 +32,7 @@ type recorder struct {
 	requests  int
 	failed    int
 	failure   string // the first
+	known     bool   // and it says that the unit has flown before
 	outcomes  int
 	units     map[string][]point
 	quarterOf map[string]int
@@ -71,6 +72,7 @@ func (r *recorder) sent(e simulate.Event) {
 		r.failed++
 		if r.failure == "" {
 			r.failure = fmt.Sprintf("unit %s cycle %d: %v", e.UnitID, e.Cycle, e.Err)
+			r.known = turbofan.ErrorCode(e.Err) == turbofan.EConflict
 		}
 		return
 	}

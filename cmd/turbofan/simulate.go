@@ -299,8 +299,11 @@ func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, quarte
 			return errEnough
 		}
 		rec.mu.Lock()
-		requests, failed, failure := rec.requests, rec.failed, rec.failure
+		requests, failed, failure, known := rec.requests, rec.failed, rec.failure, rec.known
 		rec.mu.Unlock()
+		if known && failed == requests {
+			return turbofan.Errorf(turbofan.EConflict, "%s knows the units of this stream already: go on where a stream stopped with --resume FILE, given from its first run on, or stream other --subsets (%s)", o.predictURL, failure)
+		}
 		if failed > 0 && failed == requests {
 			return fmt.Errorf("nothing answers at %s: %s", o.predictURL, failure)
 		}
