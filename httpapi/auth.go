@@ -201,14 +201,26 @@ func needs(role string, r *http.Request, openMetrics bool) Access {
 		if r.URL.Path == "/feedback" {
 			return Device
 		}
-	case "registry": // MLflow's searches are requests to read, although they are sent by POST
-		for _, reads := range []string{"/search", "/get-latest-versions", "/graphql"} {
-			if strings.HasSuffix(r.URL.Path, reads) {
-				return Viewer
-			}
+	case "registry":
+		if readsRegistry(r.URL.Path) {
+			return Viewer
 		}
 	}
 	return Operator
+}
+
+// readsRegistry reports whether a POST to the registry only reads: MLflow's searches do. Paths of files, which may end
+// like one, never count.
+func readsRegistry(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/api/")
+	if !ok {
+		rest, ok = strings.CutPrefix(path, "/ajax-api/")
+	}
+	version, call, found := strings.Cut(rest, "/mlflow/")
+	if !ok || !found || strings.Contains(version, "/") {
+		return path == "/graphql"
+	}
+	return strings.HasSuffix(call, "/search") || strings.HasSuffix(call, "/get-latest-versions")
 }
 
 func needsOfPredict(path string) Access {

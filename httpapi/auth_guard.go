@@ -17,6 +17,9 @@ type GuardConfig struct {
 	Role string
 	// Keys are the keys that are valid; nil lets everybody in.
 	Keys *KeyRing
+	// AnyHost answers requests under any name. Without it, and without keys, only names that no page from elsewhere could
+	// send are answered: see turbofan.PrivateHost.
+	AnyHost bool
 	// OpenMetrics lets /metrics be read without a key.
 	OpenMetrics bool
 	// Rate bounds the requests a second of each key that has no rate of its own, Burst how many may come at once; a Rate
@@ -72,10 +75,25 @@ func Guard(next http.Handler, cfg GuardConfig) (http.Handler, error) {
 		cfg.Metrics.refused.WithLabelValues(cfg.Role, reason)
 	}
 	cfg.Metrics.limited.WithLabelValues(cfg.Role)
-	if cfg.Keys == nil {
+	switch {
+	case cfg.Keys == nil && cfg.AnyHost:
 		return next, nil
+	case cfg.Keys == nil:
+		return privateHosts(next), nil
 	}
 	return &guard{next: next, cfg: cfg, limits: newRates(cfg.Rate, cfg.Burst)}, nil
+}
+
+// privateHosts refuses requests under a public name: a browser that was led here by that name sends them for a page from
+// elsewhere, and no key stops it.
+func privateHosts(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !turbofan.PrivateHost(r.Host) {
+			http.Error(w, "this name is not answered without API keys; call the address, or see docs/operations.md", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // ServeHTTP implements http.Handler.

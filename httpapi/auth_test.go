@@ -98,6 +98,9 @@ func TestGuardPolicy(t *testing.T) {
 		{"drift", "GET", "/reports", httpapi.Viewer},
 		{"registry", "POST", "/api/2.0/mlflow/runs/search", httpapi.Viewer},
 		{"registry", "POST", "/graphql", httpapi.Viewer},
+		{"registry", "POST", "/ajax-api/2.0/mlflow/registered-models/get-latest-versions", httpapi.Viewer},
+		{"registry", "POST", "/api/2.0/mlflow-artifacts/mpu/create/models/search", httpapi.Operator},
+		{"registry", "POST", "/api/2.0/mlflow-artifacts/mpu/create/mlflow/search", httpapi.Operator},
 		{"registry", "POST", "/api/2.0/mlflow/runs/create", httpapi.Operator},
 		{"registry", "PUT", "/api/2.0/mlflow-artifacts/artifacts/1/x", httpapi.Operator},
 		{"registry", "PATCH", "/api/2.0/mlflow/model-versions/update", httpapi.Operator},
@@ -126,7 +129,7 @@ func TestGuardPolicy(t *testing.T) {
 	if w := try(open, "GET", "/metrics", "", ""); w.Code != http.StatusOK {
 		t.Errorf("open metrics answer %d", w.Code)
 	}
-	if w := try(guarded(t, httpapi.GuardConfig{Role: "predict"}), "POST", "/models/promote", "", ""); w.Code != http.StatusOK {
+	if w := try(guarded(t, httpapi.GuardConfig{AnyHost: true, Role: "predict"}), "POST", "/models/promote", "", ""); w.Code != http.StatusOK {
 		t.Errorf("without keys: %d", w.Code)
 	}
 }

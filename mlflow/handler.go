@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,13 +20,20 @@ type HandlerConfig struct {
 	// Addresses, single words and names of private networks always are: a page elsewhere cannot make a browser send
 	// those, and that is what the check is against.
 	AllowedHosts []string
-	// MaxBody bounds the JSON bodies in bytes, 32 MiB by default. Artifacts have no bound.
+	// MaxBody bounds the JSON bodies in bytes, 4 MiB by default. Artifacts have no bound.
 	MaxBody int64
 	// Pages answers / and what is below /ui/, for people; nil leaves both out.
 	Pages http.Handler
 }
 
-const defaultMaxBody = 32 << 20
+const defaultMaxBody = 4 << 20
+
+// Of the bodies above largeBody bytes so many are read at once; the next waits. What JSON decodes to can be thirty times
+// as large as its text.
+const (
+	largeBody = 64 << 10
+	atOnce    = 4
+)
 
 // serverVersion is the MLflow version whose REST surface this is. Clients read it to know what they may ask; below 3.4
 // they do not try to send traces by OpenTelemetry.
@@ -38,6 +46,7 @@ type Handler struct {
 	log    *slog.Logger
 	calls  map[string]call
 	cross  *http.CrossOriginProtection
+	large  chan struct{}
 	answer sync.Pool
 }
 
@@ -53,7 +62,7 @@ func NewHandler(server turbofan.ModelServer, cfg HandlerConfig) *Handler {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = defaultMaxBody
 	}
-	return &Handler{server: server, cfg: cfg, log: cfg.Logger, calls: calls(), cross: http.NewCrossOriginProtection(),
+	return &Handler{server: server, cfg: cfg, log: cfg.Logger, calls: calls(), cross: http.NewCrossOriginProtection(), large: make(chan struct{}, atOnce),
 		answer: sync.Pool{New: func() any { return &answer{b: make([]byte, 0, 4096)} }}}
 }
 
@@ -221,6 +230,14 @@ func writeText(w http.ResponseWriter, text string) {
 
 // serveJSON runs one call.
 func (h *Handler) serveJSON(w http.ResponseWriter, r *http.Request, c call, tail string) {
+	if r.ContentLength < 0 || r.ContentLength > largeBody {
+		select {
+		case h.large <- struct{}{}:
+			defer func() { <-h.large }()
+		case <-r.Context().Done():
+			return
+		}
+	}
 	q, err := readRequest(w, r, h.cfg.MaxBody)
 	if err != nil {
 		h.fail(w, r, err)
@@ -295,25 +312,16 @@ func mlflowCode(err error) (string, int) {
 // allowedHost refuses public names nobody allowed: a page could point its own name at this address and speak to the
 // server as if it were that page's.
 func (h *Handler) allowedHost(hostport string) bool {
+	if turbofan.PrivateHost(hostport) {
+		return true
+	}
 	host := hostport
 	if name, _, err := net.SplitHostPort(hostport); err == nil {
 		host = name
 	}
-	host = strings.ToLower(strings.Trim(strings.TrimSuffix(host, "."), "[]"))
-	if net.ParseIP(host) != nil || !strings.Contains(host, ".") {
-		return true
-	}
-	for _, suffix := range [...]string{".localhost", ".local", ".internal", ".svc", ".svc.cluster.local", ".test"} {
-		if strings.HasSuffix(host, suffix) {
-			return true
-		}
-	}
-	for _, allowed := range h.cfg.AllowedHosts {
-		if allowed == "*" || strings.EqualFold(allowed, host) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(h.cfg.AllowedHosts, func(allowed string) bool {
+		return allowed == "*" || strings.EqualFold(allowed, strings.TrimSuffix(host, "."))
+	})
 }
 
 // serverInfo offers no files in parts, though they work: a client that reads the offer has no other way left where a

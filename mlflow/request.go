@@ -117,8 +117,15 @@ func compactJSON(v any) string {
 	if err := e.Encode(v); err != nil {
 		return fmt.Sprint(v)
 	}
-	return strings.TrimSpace(b.String())
+	text := strings.TrimSpace(b.String())
+	if len(text) > maxEcho {
+		text = strings.ToValidUTF8(text[:maxEcho], "") + "…"
+	}
+	return text
 }
+
+// maxEcho bounds how much of a bad value its error tells, in bytes.
+const maxEcho = 1000
 
 func pythonType(v any) string {
 	switch v := v.(type) {

@@ -90,6 +90,21 @@ func TestConsole(t *testing.T) {
 	if body := page("/", http.StatusOK); strings.Contains(body, oldHref) {
 		t.Error("a unit that failed is still to be opened first")
 	}
+	for _, role := range []string{rolePredict, roleFeedback, roleRetrain, roleDrift, roleConsole, roleRegistry} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.urls[role]+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = "evil.example" // a name that has come to mean this machine
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusForbidden {
+			t.Errorf("%s answers %s under a foreign name", role, res.Status)
+		}
+	}
 	if code, _ := p.post(roleConsole, "/", "{}"); code != http.StatusMethodNotAllowed {
 		t.Errorf("POST to the console: %d", code)
 	}

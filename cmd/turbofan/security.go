@@ -104,7 +104,8 @@ func (p *platform) guard(reg prometheus.Registerer) error {
 		})
 	}
 	for role, h := range p.handlers {
-		c := httpapi.GuardConfig{Role: role, Keys: ring, OpenMetrics: p.cfg.Auth.OpenMetrics, Rate: float64(p.cfg.Limits.Rate), Burst: p.cfg.Limits.Burst,
+		c := httpapi.GuardConfig{Role: role, Keys: ring, AnyHost: p.cfg.Insecure || role == roleRegistry, // which has a list of its own
+			OpenMetrics: p.cfg.Auth.OpenMetrics, Rate: float64(p.cfg.Limits.Rate), Burst: p.cfg.Limits.Burst,
 			Metrics: metrics, Logger: p.log.With("role", role)}
 		h, err := httpapi.Guard(h, c)
 		if err != nil {
