@@ -38,8 +38,6 @@ type Config struct {
 	Timeout time.Duration
 	// Refresh is how often a browser loads a page again.
 	Refresh time.Duration
-	// Links lead to the pages of other parts, such as each role's API.
-	Links []report.Link
 }
 
 // DefaultConfig returns what `turbofan serve` shows.
@@ -125,7 +123,7 @@ func (c *console) site(current string) []report.Link {
 	links := []report.Link{{Text: "Fleet", Href: "/"}, {Text: "Models", Href: "/models"}, {Text: "Drift", Href: "/drift"}, {Text: "Retrainings", Href: "/jobs"}}
 	at := map[string]int{"fleet": 0, "unit": 0, "models": 1, "drift": 2, "jobs": 3}
 	links[at[current]].Current = true
-	return append(links, c.cfg.Links...)
+	return links
 }
 
 func (c *console) failure(err error) (report.Page, int) {

@@ -256,22 +256,5 @@ func writePage(path string, page report.Page) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("create directory of report: %w", err)
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".report-*")
-	if err != nil {
-		return fmt.Errorf("create report: %w", err)
-	}
-	defer os.Remove(temporary.Name())
-	if _, err = temporary.Write(b.Bytes()); err == nil {
-		err = temporary.Chmod(0o644)
-	}
-	if closing := temporary.Close(); err == nil {
-		err = closing
-	}
-	if err == nil {
-		err = os.Rename(temporary.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write report %s: %w", path, err)
-	}
-	return nil
+	return writeWhole(path, b.Bytes())
 }
