@@ -272,14 +272,18 @@ func await(ctx context.Context, t *testing.T, what string, ready func(context.Co
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	var reason error
 	for {
 		err := ready(ctx)
 		if err == nil {
 			return
 		}
+		if reason == nil || ctx.Err() == nil { // that time ran out in the middle of a question says nothing
+			reason = err
+		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("wait for %s: %v", what, err)
+			t.Fatalf("wait for %s: %v", what, reason)
 		case <-tick.C:
 		}
 	}
