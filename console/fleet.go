@@ -27,9 +27,20 @@ func (c *console) fleet(ctx context.Context, _ *http.Request) (report.Page, erro
 		return report.Page{}, err
 	}
 	heard := len(all)
-	alive := slices.DeleteFunc(all, func(u turbofan.UnitSummary) bool { return u.FailedAtCycle > 0 || u.Last == nil })
+	var alive, failed, afterEnd []turbofan.UnitSummary
+	for _, u := range all {
+		switch {
+		case u.FailedAtCycle > 0 && u.LastCycle > u.FailedAtCycle:
+			afterEnd = append(afterEnd, u)
+			fallthrough
+		case u.FailedAtCycle > 0:
+			failed = append(failed, u)
+		case u.Last != nil:
+			alive = append(alive, u)
+		}
+	}
 	slices.SortFunc(alive, moreUrgent)
-	now := report.Section{Title: "Now", Facts: healthFacts(alive)}
+	now := report.Section{Title: "Now", Facts: append(healthFacts(alive), report.Fact{Label: "failed", Value: strconv.Itoa(len(failed)), Note: "units, as reported"})}
 	switch {
 	case heard == 0:
 		now.Text = append(now.Text, "No unit has sent a reading yet: POST readings to /predict of the prediction role.")
@@ -42,7 +53,21 @@ func (c *console) fleet(ctx context.Context, _ *http.Request) (report.Page, erro
 	if len(alive) > 0 {
 		p.Sections = append(p.Sections, c.urgent(alive), spread(alive))
 	}
+	if len(afterEnd) > 0 {
+		p.Sections = append(p.Sections, c.afterEnd(afterEnd))
+	}
 	return p, nil
+}
+
+// afterEnd lists the units whose readings go on after their stated end: one of the two is wrong.
+func (c *console) afterEnd(units []turbofan.UnitSummary) report.Section {
+	t := report.Table{Header: []string{"unit", "reported failed at cycle", "newest reading of cycle", "last reading"},
+		Note: "Either the outcome is of another unit, or a new life goes on under the old id: give each life an id of its own."}
+	for _, u := range units[:min(len(units), urgentUnits)] {
+		t.Rows = append(t.Rows, []string{u.UnitID, strconv.Itoa(u.FailedAtCycle), strconv.Itoa(u.LastCycle), c.ago(u.LastSeen)})
+		t.Href = append(t.Href, unitHref(u.UnitID))
+	}
+	return report.Section{Title: "Reported failed, and still heard of", Tables: []report.Table{t}}
 }
 
 // moreUrgent orders by the chance to fail soon, then by how little life may be left at worst.
@@ -133,7 +158,7 @@ func (c *console) unit(ctx context.Context, r *http.Request) (report.Page, error
 		}
 	}
 	if failed > 0 {
-		s.Text = append(s.Text, fmt.Sprintf("This unit failed at cycle %d. What follows was answered before.", failed))
+		s.Facts = []report.Fact{{Label: "health", Value: "failed", Note: fmt.Sprintf("at cycle %d, as reported", failed)}}
 	}
 	if last := u.Last; last != nil {
 		if failed == 0 {

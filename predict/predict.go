@@ -153,6 +153,9 @@ func (s *Service) ready(ctx context.Context, c *call, l *lanes, readings []turbo
 		if err := s.prepare(ctx, c.ids[i], u, l.of(c.ids[i])); err != nil {
 			return err
 		}
+		if err := s.ends(ctx, u); err != nil {
+			return err
+		}
 	}
 	return checkOrder(readings, c.each)
 }
@@ -206,6 +209,9 @@ func (s *Service) step(ctx context.Context, c *call, l *lanes, req turbofan.Pred
 			return nil, err
 		}
 		out[i].UnitID = u.id
+		if u.failed > 0 && r.Cycle > u.failed {
+			out[i].Warnings = append(out[i].Warnings, fmt.Sprintf("unit %s was reported failed at cycle %d; this reading is of cycle %d", u.id, u.failed, r.Cycle))
+		}
 		silent.add(r, u, &out[i])
 		u.last = out[i]
 		u.keep(r)
@@ -243,9 +249,13 @@ func checkOrder(readings []turbofan.Reading, units []*unit) error {
 			continue
 		}
 		err := &turbofan.Error{Code: turbofan.EConflict, Field: "reading.cycle"}
-		if r.Cycle == newest.Cycle {
+		switch u := units[i]; {
+		case r.Cycle == newest.Cycle:
 			err.Message = fmt.Sprintf("cycle %d of unit %s was already sent with other values", r.Cycle, r.UnitID)
-		} else {
+		case u.failed > 0:
+			err.Message = fmt.Sprintf("cycle %d of unit %s comes after cycle %d was answered, and the unit was reported failed at cycle %d: a new life needs a unit_id of its own, such as %s.2",
+				r.Cycle, r.UnitID, newest.Cycle, u.failed, r.UnitID)
+		default:
 			err.Message = fmt.Sprintf("cycle %d of unit %s comes after cycle %d was answered; send a unit's cycles in ascending order", r.Cycle, r.UnitID, newest.Cycle)
 		}
 		return named(err, readings, i)

@@ -242,16 +242,8 @@ func (s *Service) Unit(ctx context.Context, unitID string) (turbofan.UnitStatus,
 	if s.stores.Outcomes == nil {
 		return out, nil
 	}
-	outcomes, err := s.stores.Outcomes.Outcomes(ctx, turbofan.OutcomeQuery{UnitID: unitID})
-	if err != nil {
-		return turbofan.UnitStatus{}, err
-	}
-	for _, o := range outcomes { // the newest says what is known
-		if o.FailedAtCycle != nil {
-			out.FailedAtCycle = *o.FailedAtCycle
-		}
-	}
-	return out, nil
+	out.FailedAtCycle, err = s.failedAt(ctx, unitID)
+	return out, err
 }
 
 // Prediction returns a logged prediction.

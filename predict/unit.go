@@ -33,7 +33,11 @@ type unit struct {
 	reading turbofan.Reading    // the newest, in memory of its own
 	sent    *turbofan.Reading   // the newest that the request under way has been checked up to
 	warm    *warm               // while a model is about to serve
-	used    atomic.Int64        // unix seconds
+	// failed is the cycle at which the unit was reported to have failed, 0 while nobody has; see ends. It is known once
+	// asked is true.
+	failed int
+	asked  bool
+	used   atomic.Int64 // unix seconds
 }
 
 // keep copies a reading: the request's memory, which may be that of a large batch, must not live as long as the unit.

@@ -5,6 +5,7 @@ import (
 	"html"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,10 +87,18 @@ func TestConsole(t *testing.T) {
 	if code, body := p.post(roleFeedback, "/feedback", fmt.Sprintf(`{"unit_id":%q,"failed_at_cycle":%d}`, old.UnitID, failed)); code != http.StatusOK {
 		t.Fatalf("feedback: %d %s", code, body)
 	}
-	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("failed at cycle %d", failed), "truth")
+	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("at cycle %d, as reported", failed), "truth")
 	if body := page("/", http.StatusOK); strings.Contains(body, oldHref) {
 		t.Error("a unit that failed is still to be opened first")
 	}
+	after := old.Readings[len(old.Readings)-1]
+	after.UnitID, after.Cycle = old.UnitID, failed+1
+	warning := fmt.Sprintf("was reported failed at cycle %d; this reading is of cycle %d", failed, failed+1)
+	if ps := ask(t, p.predictions(), after); !slices.ContainsFunc(ps[0].Warnings, func(w string) bool { return strings.Contains(w, warning) }) {
+		t.Errorf("a reading after the end is answered with %q", ps[0].Warnings)
+	}
+	page("/", http.StatusOK, "Reported failed, and still heard of", oldHref)
+	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, warning)
 	for _, role := range []string{rolePredict, roleFeedback, roleRetrain, roleDrift, roleConsole, roleRegistry} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.urls[role]+"/", nil)
 		if err != nil {

@@ -308,13 +308,33 @@ func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (er
 }
 
 func (p *platform) buildFeedback(_ context.Context, reg *prometheus.Registry) (err error) {
-	p.feedback, err = feedback.New(feedback.Config{Cap: p.cfg.learner().Cap}, p.state, reg, p.log.With("role", roleFeedback))
+	var store turbofan.OutcomeStore = p.state
+	if p.predict != nil {
+		store = endings{p.state, p.predict}
+	}
+	p.feedback, err = feedback.New(feedback.Config{Cap: p.cfg.learner().Cap}, store, reg, p.log.With("role", roleFeedback))
 	if err != nil {
 		return err
 	}
 	ac, ao := p.api(roleFeedback, reg, nil)
 	p.handlers[roleFeedback], err = httpapi.FeedbackHandler(ac, p.feedback, ao)
 	return err
+}
+
+// endings is a store that lets the prediction role of the same process hear which units have failed.
+type endings struct {
+	turbofan.OutcomeStore
+	predict *predict.Service
+}
+
+func (e endings) Record(ctx context.Context, outcomes []turbofan.Outcome) ([]turbofan.OutcomeReceipt, error) {
+	receipts, err := e.OutcomeStore.Record(ctx, outcomes)
+	for i, r := range receipts { // none on an error; the receipt knows the unit that a prediction stood for
+		if at := outcomes[i].FailedAtCycle; at != nil {
+			e.predict.Ended(r.UnitID, *at)
+		}
+	}
+	return receipts, err
 }
 
 func (p *platform) buildRetrain(ctx context.Context, reg *prometheus.Registry) (err error) {
