@@ -55,8 +55,9 @@ type Metric struct {
 // Tracking records what was tried: a run with its parameters, metrics over steps, tags and files. The embedded
 // registry and the client of any MLflow server implement it.
 type Tracking interface {
-	// StartRun creates a run in the experiment of that name, which it creates when it is new.
-	StartRun(ctx context.Context, experiment, runName string, tags map[string]string) (RunInfo, error)
+	// StartRun creates a run in the experiment of that name, which it creates when it is new. The run began when it says:
+	// a run that is written down once the work is done lasts as long as the work did. The zero time is now.
+	StartRun(ctx context.Context, experiment, runName string, tags map[string]string, began time.Time) (RunInfo, error)
 	LogBatch(ctx context.Context, runID string, metrics []Metric, params, tags map[string]string) error
 	// LogArtifacts copies the files below dir to path below the run's artifact root.
 	LogArtifacts(ctx context.Context, runID, path, dir string) error

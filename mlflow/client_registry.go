@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"turbofan"
 )
@@ -88,7 +89,7 @@ func (c *Client) versionRoot(ctx context.Context, v *turbofan.ModelVersion) (str
 		run, err := c.run(ctx, v.RunID)
 		return run.ArtifactURI, err
 	}
-	run, err := c.StartRun(ctx, v.Name, "", map[string]string{"mlflow.source.type": "LOCAL", "reason": "register a model"})
+	run, err := c.StartRun(ctx, v.Name, "", map[string]string{"mlflow.source.type": "LOCAL", "reason": "register a model"}, time.Time{})
 	if err != nil {
 		return "", err
 	}

@@ -30,7 +30,10 @@ func (r wireRun) info() turbofan.RunInfo {
 }
 
 // StartRun implements turbofan.Tracking.
-func (c *Client) StartRun(ctx context.Context, experiment, runName string, tags map[string]string) (turbofan.RunInfo, error) {
+func (c *Client) StartRun(ctx context.Context, experiment, runName string, tags map[string]string, began time.Time) (turbofan.RunInfo, error) {
+	if began.IsZero() {
+		began = time.Now()
+	}
 	id, err := c.experiment(ctx, experiment)
 	if err != nil {
 		return turbofan.RunInfo{}, err
@@ -46,7 +49,7 @@ func (c *Client) StartRun(ctx context.Context, experiment, runName string, tags 
 		Run wireRun `json:"run"`
 	}
 	err = c.call(ctx, send{method: http.MethodPost, path: "runs/create", once: true, body: createRun{
-		ExperimentID: id, RunName: runName, UserID: tags["mlflow.user"], StartTime: time.Now().UnixMilli(), Tags: sortedKeyValues(tags),
+		ExperimentID: id, RunName: runName, UserID: tags["mlflow.user"], StartTime: began.UnixMilli(), Tags: sortedKeyValues(tags),
 	}}, &out)
 	return out.Run.info(), err
 }

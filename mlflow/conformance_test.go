@@ -319,18 +319,19 @@ func concurrentVersions(t *testing.T, s service, name string) {
 
 func runLife(t *testing.T, s service, name string) {
 	ctx := t.Context()
-	run, err := s.StartRun(ctx, name, "first", map[string]string{"git_commit": "abc"})
+	began := time.Now().Add(-time.Hour).Truncate(time.Second)
+	run, err := s.StartRun(ctx, name, "first", map[string]string{"git_commit": "abc"}, began)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if run.ID == "" || run.Name != "first" || run.ExperimentID == "" || run.Status != turbofan.RunRunning || run.ArtifactURI == "" || run.StartedAt.IsZero() {
+	if run.ID == "" || run.Name != "first" || run.ExperimentID == "" || run.Status != turbofan.RunRunning || run.ArtifactURI == "" || !run.StartedAt.Equal(began) {
 		t.Errorf("run: %+v", run)
 	}
-	second, err := s.StartRun(ctx, name, "", nil)
+	second, err := s.StartRun(ctx, name, "", nil, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second.ExperimentID != run.ExperimentID || second.ID == run.ID || second.Name == "" {
+	if second.ExperimentID != run.ExperimentID || second.ID == run.ID || second.Name == "" || time.Since(second.StartedAt).Abs() > time.Minute {
 		t.Errorf("second run: %+v", second)
 	}
 	now := time.Now()
@@ -373,7 +374,7 @@ func runLife(t *testing.T, s service, name string) {
 // bigBatch is more than one MLflow request may carry.
 func bigBatch(t *testing.T, s service, name string) {
 	ctx := t.Context()
-	run, err := s.StartRun(ctx, name, "big", nil)
+	run, err := s.StartRun(ctx, name, "big", nil, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"turbofan"
 	"turbofan/mlflow"
@@ -63,7 +64,7 @@ func playground(t testing.TB, cfg registry.Config) (http.Handler, *strings.Repla
 	t.Helper()
 	r := openRegistryAt(t, t.TempDir(), cfg)
 	ctx := t.Context()
-	run, err := r.StartRun(ctx, "ground", "r", nil)
+	run, err := r.StartRun(ctx, "ground", "r", nil, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,7 @@ func TestFetchForeignSources(t *testing.T) {
 	shared := "file://" + filepath.ToSlash(filepath.Join(dir, "shared"))
 	for _, root := range []string{"", shared} {
 		r := open(t, t.TempDir(), registry.Config{DefaultArtifactRoot: root}, nil)
-		run, err := r.StartRun(ctx, "e", "r", nil)
+		run, err := r.StartRun(ctx, "e", "r", nil, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}

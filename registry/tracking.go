@@ -127,7 +127,7 @@ func (r *Registry) RecordRun(ctx context.Context, id string, rec turbofan.RunRec
 }
 
 // StartRun implements turbofan.Tracking.
-func (r *Registry) StartRun(ctx context.Context, experiment, runName string, tags map[string]string) (turbofan.RunInfo, error) {
+func (r *Registry) StartRun(ctx context.Context, experiment, runName string, tags map[string]string, began time.Time) (turbofan.RunInfo, error) {
 	e, err := r.store.ExperimentByName(ctx, experiment)
 	if turbofan.ErrorCode(err) == turbofan.ENotFound {
 		e, err = r.CreateExperiment(ctx, turbofan.Experiment{Name: experiment})
@@ -138,7 +138,7 @@ func (r *Registry) StartRun(ctx context.Context, experiment, runName string, tag
 	if err != nil {
 		return turbofan.RunInfo{}, err
 	}
-	run := turbofan.Run{RunInfo: turbofan.RunInfo{ExperimentID: e.ID, Name: runName, UserID: tags[tagUser]}, Tags: keyValues(tags)}
+	run := turbofan.Run{RunInfo: turbofan.RunInfo{ExperimentID: e.ID, Name: runName, UserID: tags[tagUser], StartedAt: began}, Tags: keyValues(tags)}
 	run, err = r.CreateRun(ctx, run)
 	return run.RunInfo, err
 }

@@ -86,14 +86,31 @@ func (s *Service) resume(ctx context.Context, j *turbofan.Job) (*turbofan.Retrai
 }
 
 func (s *Service) stage(ctx context.Context, j *turbofan.Job, stage string, progress float64) {
+	if stage != j.Stage {
+		s.logStage(j, stage, progress)
+	}
 	j.Stage, j.Progress = stage, progress
 	s.report(ctx, j)
 }
 
+func (s *Service) logStage(j *turbofan.Job, stage string, progress float64) {
+	s.log.Info("retraining", "job", j.ID, "stage", stage, "done", fmt.Sprintf("%.0f%%", 100*progress))
+}
+
+// logEvery is how long the log may say nothing of a training.
+const logEvery = 10 * time.Second
+
 // progress saves the training's progress, a few times a second at most.
 func (s *Service) progress(ctx context.Context, j *turbofan.Job) model.Progress {
 	var last time.Time
+	logged := time.Now()
 	return func(stage string, share float64) {
+		if stage != j.Stage {
+			logged = time.Now() // s.stage does
+		} else if time.Since(logged) >= logEvery {
+			logged = time.Now()
+			s.logStage(j, stage, 0.05+0.9*share)
+		}
 		if now := time.Now(); stage != j.Stage || now.Sub(last) > 300*time.Millisecond {
 			last = now
 			s.stage(ctx, j, stage, 0.05+0.9*share)
@@ -413,7 +430,7 @@ func (s *Service) publish(ctx context.Context, j *turbofan.Job, m *model.Model, 
 		runTags = map[string]string{}
 	}
 	maps.Copy(runTags, tags)
-	run, err := s.tracking.StartRun(ctx, s.cfg.Experiment, "retrain-"+j.ID, runTags)
+	run, err := s.tracking.StartRun(ctx, s.cfg.Experiment, "retrain-"+j.ID, runTags, j.StartedAt)
 	if err != nil {
 		return nil, fmt.Errorf("start run: %w", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,6 +55,7 @@ type platform struct {
 	listeners map[string]net.Listener
 	handlers  map[string]http.Handler
 	run       []func(context.Context) error // loops of the services
+	lacksData atomic.Bool                   // a first model was to be trained, and there is nothing to learn from
 	tls       *tls.Config                   // nil without a certificate
 	tracing   trace.TracerProvider          // nil where nothing is traced
 }
@@ -301,9 +304,29 @@ func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (er
 	if err != nil {
 		return err
 	}
-	ac, ao := p.api(rolePredict, reg, p.predict.Ready)
+	ac, ao := p.api(rolePredict, reg, p.ready)
 	ao.Releases = releases
 	p.handlers[rolePredict], err = httpapi.PredictionHandler(ac, p.predict, ao)
+	return err
+}
+
+// ready is that of the prediction role. Where this process trains, it tells what a first start waits for.
+func (p *platform) ready(ctx context.Context) error {
+	err := p.predict.Ready(ctx)
+	if err == nil || p.retrain == nil {
+		return err
+	}
+	jobs, listErr := p.retrain.Jobs(ctx, 1)
+	switch {
+	case listErr != nil:
+		return err
+	case len(jobs) > 0 && jobs[0].Status.Active():
+		return turbofan.Errorf(turbofan.EUnavailable, "%s; a training is under way: %.0f%% done, %s", turbofan.ErrorMessage(err), 100*jobs[0].Progress, cmp.Or(jobs[0].Stage, "about to begin"))
+	case len(jobs) > 0 && jobs[0].Error != "":
+		return turbofan.Errorf(turbofan.EUnavailable, "%s; the newest training has ended as %s: %s", turbofan.ErrorMessage(err), jobs[0].Status, jobs[0].Error)
+	case p.lacksData.Load():
+		return turbofan.Errorf(turbofan.EUnavailable, "%s, and there is no training data to make one: give --data, or register one by turbofan train", turbofan.ErrorMessage(err))
+	}
 	return err
 }
 
@@ -404,6 +427,7 @@ func (p *platform) bootstrap(ctx context.Context) error {
 		wait = min(2*wait, 30*time.Second)
 	}
 	if err := p.cfg.findBaseline(); err != nil {
+		p.lacksData.Store(true)
 		p.log.Warn("no model and no training data: /predict answers 503 until a model is registered", "error", err)
 		return nil
 	}

@@ -79,6 +79,7 @@ turbofan train --model blend --subsets FD001,FD003 --promote`),
 			if _, err := os.Lstat(out); out != "" && err == nil {
 				return usagef(cmd, "--out %s exists already; name a new directory", out)
 			}
+			began := time.Now()
 			m, err := trainModel(cmd, cfg)
 			if err != nil {
 				return err
@@ -91,7 +92,7 @@ turbofan train --model blend --subsets FD001,FD003 --promote`),
 			var v turbofan.ModelVersion
 			promoted := false
 			if register {
-				if v, promoted, err = registerTrained(cmd, cfg, m, dir, promote); err != nil {
+				if v, promoted, err = registerTrained(cmd, cfg, m, dir, promote, began); err != nil {
 					return err
 				}
 			}
@@ -147,7 +148,7 @@ func saveTrained(m *model.Model, out string) (dir string, cleanup func(), err er
 	return dir, cleanup, err
 }
 
-func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string, promote bool) (turbofan.ModelVersion, bool, error) {
+func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string, promote bool, began time.Time) (turbofan.ModelVersion, bool, error) {
 	ctx := cmd.Context()
 	reg, tracking, closeRegistry, err := registryOf(ctx, cfg, cmd)
 	if err != nil {
@@ -155,7 +156,7 @@ func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string,
 	}
 	defer closeRegistry()
 	name := cfg.Model.Name
-	run, err := tracking.StartRun(ctx, name, "train-"+cfg.Model.Kind, runTags("train", m.Data().Digest, m.Config().RandomState, reasonByHand))
+	run, err := tracking.StartRun(ctx, name, "train-"+cfg.Model.Kind, runTags("train", m.Data().Digest, m.Config().RandomState, reasonByHand), began)
 	if err != nil {
 		return turbofan.ModelVersion{}, false, fmt.Errorf("start run: %w", err)
 	}

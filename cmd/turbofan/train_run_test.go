@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"turbofan"
 	"turbofan/registry"
@@ -76,10 +77,11 @@ func checkRun(t *testing.T, reg *registry.Registry, run turbofan.Run, command, r
 
 // A training and a trial are runs that tell how they came about.
 func TestRunsTellHowTheyCameAbout(t *testing.T) {
-	dir, fleet := t.TempDir(), must(t, shared.fleet)
+	dir, fleet, began := t.TempDir(), must(t, shared.fleet), time.Now()
 	if code, _, errs := call(t, "train", "--data", fleet, "--data-dir", dir, "--folds", "2", "--model", "extra_trees"); code != exitOK {
 		t.Fatalf("train: exit %d\n%s", code, errs)
 	}
+	took := time.Since(began)
 	if code, _, errs := call(t, "tune", "--data", fleet, "--data-dir", dir, "--folds", "2", "--max-rows", "300", "--model", "extra_trees", "--trials", "2"); code != exitOK {
 		t.Fatalf("tune: exit %d\n%s", code, errs)
 	}
@@ -88,6 +90,9 @@ func TestRunsTellHowTheyCameAbout(t *testing.T) {
 		t.Fatalf("%d runs of training", len(trained))
 	}
 	checkRun(t, reg, trained[0], "train", "trained by hand", "cv_rmse_fold", 2, "model.html")
+	if lasted := trained[0].EndedAt.Sub(trained[0].StartedAt); lasted < took/2 || lasted > took+time.Millisecond { // in whole milliseconds
+		t.Errorf("the run lasted %s, the command %s", lasted, took)
+	}
 	v, err := reg.Version(t.Context(), "rul", "@champion")
 	if err != nil || v.RunID != trained[0].ID || v.Tags["turbofan.data_digest"] == "" || v.Tags["turbofan.random_state"] != "42" {
 		t.Errorf("the version %+v does not lead to its run (%v)", v, err)

@@ -264,7 +264,7 @@ func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking t
 	learner := configured(cfg.learner(), t.Params)
 	tags := runTags("tune", data.Digest, s.Seed, fmt.Sprintf("trial %d of %s", t.Number, s.name()))
 	tags["turbofan.study"] = s.name()
-	run, err := tracking.StartRun(ctx, cfg.Model.Name+"-tune", fmt.Sprintf("%s-trial-%03d", s.name(), t.Number), tags)
+	run, err := tracking.StartRun(ctx, cfg.Model.Name+"-tune", fmt.Sprintf("%s-trial-%03d", s.name(), t.Number), tags, time.Time{})
 	if err != nil {
 		return t, fmt.Errorf("start run: %w", err)
 	}
