@@ -10,6 +10,7 @@ package condition
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -86,8 +87,9 @@ type Sample struct {
 }
 
 // AutoTolerance returns a tolerance for each setting from training data: given[i] where it is above 0, else a
-// twentieth of the range seen, and 1e-6 of the magnitude for a setting that does not vary.
-func AutoTolerance(samples []Sample, given []float64) []float64 {
+// twentieth of the range seen, and 1e-6 of the magnitude for a setting that does not vary. Samples are ranged over once
+// a setting; each has as many settings as given.
+func AutoTolerance(samples iter.Seq[Sample], given []float64) []float64 {
 	out := make([]float64, len(given))
 	for j, t := range given {
 		if t > 0 {
@@ -95,8 +97,8 @@ func AutoTolerance(samples []Sample, given []float64) []float64 {
 			continue
 		}
 		lo, hi := math.Inf(1), math.Inf(-1)
-		for i := range samples {
-			lo, hi = min(lo, samples[i].Settings[j]), max(hi, samples[i].Settings[j])
+		for s := range samples {
+			lo, hi = min(lo, s.Settings[j]), max(hi, s.Settings[j])
 		}
 		out[j] = (hi - lo) / 20
 		if !(out[j] > 0) || math.IsInf(out[j], 0) {
@@ -111,20 +113,15 @@ func AutoTolerance(samples []Sample, given []float64) []float64 {
 
 // Fit finds the conditions in samples (in any order, but the same order gives the same bytes) and the healthy mean and
 // standard deviation of every sensor in each. A condition that no healthy unit visited takes its statistics from all
-// readings there. Errors: no samples, rows of unequal width, a configuration out of bounds.
-func Fit(cfg Config, samples []Sample) (*Normalizer, error) {
-	if len(samples) == 0 {
-		return nil, errors.New("fit normalizer: no samples")
-	}
-	settings, sensors := len(samples[0].Settings), len(samples[0].Sensors)
-	if err := cfg.validate(settings); err != nil {
+// readings there. Samples are ranged over more than once, and two bytes each are held. Errors: no samples, rows of
+// unequal width, a configuration out of bounds.
+func Fit(cfg Config, samples iter.Seq[Sample]) (*Normalizer, error) {
+	settings, sensors, err := widths(samples)
+	if err != nil {
 		return nil, fmt.Errorf("fit normalizer: %w", err)
 	}
-	for i := range samples {
-		if len(samples[i].Settings) != settings || len(samples[i].Sensors) != sensors {
-			return nil, fmt.Errorf("fit normalizer: sample %d has %d settings and %d sensors, the first has %d and %d",
-				i, len(samples[i].Settings), len(samples[i].Sensors), settings, sensors)
-		}
+	if err := cfg.validate(settings); err != nil {
+		return nil, fmt.Errorf("fit normalizer: %w", err)
 	}
 	cfg.Tolerance = slices.Clone(cfg.Tolerance)
 	centers, of := cluster(cfg, samples)
@@ -133,11 +130,16 @@ func Fit(cfg Config, samples []Sample) (*Normalizer, error) {
 	for i := range centers {
 		healthy[i], all[i] = newMoments(sensors), newMoments(sensors)
 	}
-	for i := range samples {
-		s := &samples[i]
-		all[of[i]].add(s.Unit, s.Sensors)
+	i := 0
+	for s := range samples {
+		k := 0
+		if of != nil {
+			k = int(of[i])
+		}
+		i++
+		all[k].add(s.Unit, s.Sensors)
 		if s.Age <= cfg.HealthyCycles {
-			healthy[of[i]].add(s.Unit, s.Sensors)
+			healthy[k].add(s.Unit, s.Sensors)
 		}
 	}
 	n := &Normalizer{Config: cfg}
@@ -151,26 +153,44 @@ func Fit(cfg Config, samples []Sample) (*Normalizer, error) {
 	return n, nil
 }
 
+// widths returns how many settings and sensors every sample has.
+func widths(samples iter.Seq[Sample]) (settings, sensors int, err error) {
+	n := 0
+	for s := range samples {
+		if n == 0 {
+			settings, sensors = len(s.Settings), len(s.Sensors)
+		}
+		if len(s.Settings) != settings || len(s.Sensors) != sensors {
+			return 0, 0, fmt.Errorf("sample %d has %d settings and %d sensors, the first has %d and %d", n, len(s.Settings), len(s.Sensors), settings, sensors)
+		}
+		n++
+	}
+	if n == 0 {
+		return 0, 0, errors.New("no samples")
+	}
+	return settings, sensors, nil
+}
+
 // cluster assigns each sample to the first centre within tolerance, making a new one where there is none, then moves
-// each centre to the mean of its samples. One pass suffices because conditions, where there are any, lie far apart.
-func cluster(cfg Config, samples []Sample) (centers [][]float64, of []int) {
-	of = make([]int, len(samples))
+// each centre to the mean of its samples. One pass suffices because conditions, where there are any, lie far apart. A
+// nil assignment means that all samples belong to one centre. MaxConditions fits 16 bits.
+func cluster(cfg Config, samples iter.Seq[Sample]) (centers [][]float64, of []uint16) {
 	var sums [][]float64
 	var counts []float64
-	for i := range samples {
-		k := nearest(centers, cfg.Tolerance, samples[i].Settings)
+	for s := range samples {
+		k := nearest(centers, cfg.Tolerance, s.Settings)
 		if k < 0 {
 			if len(centers) == cfg.MaxConditions {
-				return single(cfg, samples)
+				return single(cfg, samples), nil
 			}
 			k = len(centers)
-			centers = append(centers, slices.Clone(samples[i].Settings))
-			sums = append(sums, make([]float64, len(samples[i].Settings)))
+			centers = append(centers, slices.Clone(s.Settings))
+			sums = append(sums, make([]float64, len(s.Settings)))
 			counts = append(counts, 0)
 		}
-		of[i] = k
+		of = append(of, uint16(k))
 		counts[k]++
-		for j, v := range samples[i].Settings {
+		for j, v := range s.Settings {
 			sums[k][j] += v
 		}
 	}
@@ -184,17 +204,21 @@ func cluster(cfg Config, samples []Sample) (centers [][]float64, of []int) {
 
 // single makes one condition of all samples: settings that vary continuously tell no conditions apart. It widens
 // cfg.Tolerance in place, so that no reading will be foreign to it.
-func single(cfg Config, samples []Sample) ([][]float64, []int) {
+func single(cfg Config, samples iter.Seq[Sample]) [][]float64 {
+	n := 0
+	for range samples {
+		n++
+	}
 	center := make([]float64, len(cfg.Tolerance))
-	for i := range samples {
-		for j, v := range samples[i].Settings {
-			center[j] += v / float64(len(samples))
+	for s := range samples {
+		for j, v := range s.Settings {
+			center[j] += v / float64(n)
 		}
 	}
 	for j := range cfg.Tolerance {
 		cfg.Tolerance[j] = math.MaxFloat64
 	}
-	return [][]float64{center}, make([]int, len(samples))
+	return [][]float64{center}
 }
 
 // nearest returns the centre closest to settings among those within tolerance in every setting, or -1.

@@ -3,6 +3,7 @@ package condition_test
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,8 +27,8 @@ func fit(t *testing.T, conditions int) (*condition.Normalizer, *rand.Rand) {
 		}
 	}
 	cfg := condition.DefaultConfig()
-	cfg.Tolerance = condition.AutoTolerance(samples, []float64{1, 0})
-	n, err := condition.Fit(cfg, samples)
+	cfg.Tolerance = condition.AutoTolerance(slices.Values(samples), []float64{1, 0})
+	n, err := condition.Fit(cfg, slices.Values(samples))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,7 @@ func TestContinuousSettingsAreOneCondition(t *testing.T) {
 	}
 	cfg := condition.DefaultConfig()
 	cfg.Tolerance = []float64{0.5}
-	n, err := condition.Fit(cfg, samples)
+	n, err := condition.Fit(cfg, slices.Values(samples))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +155,7 @@ func TestFitRefuses(t *testing.T) {
 		"no healthy age":  {func() condition.Config { c := cfg; c.HealthyCycles = 0; return c }, good, "healthy_cycles"},
 		"one provisional": {func() condition.Config { c := cfg; c.ProvisionalRows = 1; return c }, good, "provisional_rows"},
 	} {
-		if _, err := condition.Fit(c.cfg(), c.samples); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := condition.Fit(c.cfg(), slices.Values(c.samples)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want one with %q", name, err, c.want)
 		}
 	}

@@ -1,6 +1,7 @@
 package feature_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -324,5 +325,54 @@ func TestRowsSayWhoJoinedLate(t *testing.T) {
 	j := slices.Index(s.Columns, feature.LateColumn)
 	if late.Row(0)[j] != 1 || own.Row(0)[j] != 0 {
 		t.Errorf("%s is %v for a unit that joined late and %v for one that did not", feature.LateColumn, late.Row(0)[j], own.Row(0)[j])
+	}
+}
+
+// The readings that are named become the same rows as when all do, in one matrix or in blocks.
+func TestSomeRowsAreThoseOfAll(t *testing.T) {
+	units := fleet(6)
+	s := fit(t, feature.Wide(), units)
+	for name, start := range map[string][]int{"own start": nil, "joined late": {60, 0, 10, 1000, 30, 3}} {
+		all, err := s.TransformSome(units, feature.Take{Start: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep := []int{0, 1, 40, 41, all.Len() / 2, all.Len() - 1}
+		some, err := s.TransformSome(units, feature.Take{Start: start, Keep: keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if some.Len() != len(keep) {
+			t.Fatalf("%s: %d rows for %d readings", name, some.Len(), len(keep))
+		}
+		same := func(what string, got *feature.Rows, i, of int) {
+			t.Helper()
+			if got.Unit[i] != all.Unit[of] || got.Cycle[i] != all.Cycle[of] || got.RUL[i] != all.RUL[of] || got.Late[i] != all.Late[of] ||
+				!slices.EqualFunc(got.Row(i), all.Row(of), func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) || a != a && b != b }) {
+				t.Fatalf("%s: row %d %s differs from row %d of all", name, i, what, of)
+			}
+		}
+		for i, of := range keep {
+			same("kept", some, i, of)
+		}
+		at := 0
+		err = s.Blocks(units, feature.Take{Start: start}, 100, func(block *feature.Rows) error {
+			for i := range block.Len() {
+				same("of a block", block, i, at)
+				at++
+			}
+			return nil
+		})
+		if err != nil || at != all.Len() {
+			t.Errorf("%s: blocks have %d rows of %d, error %v", name, at, all.Len(), err)
+		}
+		none, err := s.TransformSome(units, feature.Take{Start: start, Keep: []int{}})
+		if err != nil || none.Len() != 0 {
+			t.Errorf("%s: none of the readings gave %d rows, error %v", name, none.Len(), err)
+		}
+	}
+	stop := errors.New("enough")
+	if err := s.Blocks(units, feature.Take{}, 10, func(*feature.Rows) error { return stop }); err != stop {
+		t.Errorf("Blocks returned %v, want the error of its function", err)
 	}
 }

@@ -42,43 +42,75 @@ func (s *Spec) Commission(units []turbofan.History) (*condition.Commissioner, er
 	return c, nil
 }
 
+// Take says which readings become rows. The zero value takes every reading.
+type Take struct {
+	// Start is, for each history, the reading from which on it is replayed, as if the unit had been unknown before: what
+	// a platform sees of a machine that was old when it was connected. A start beyond the end, or below 1, leaves the
+	// history out. nil replays all of them from the first reading.
+	Start []int
+	// Keep lists, ascending, which of the replayed readings become rows, counted from 0 over all histories; nil all.
+	Keep []int
+}
+
+// replayed is the number of readings of units that t replays.
+func (t Take) replayed(units []turbofan.History) int {
+	n := 0
+	for u := range units {
+		if from, ok := t.from(u, &units[u]); ok {
+			n += len(units[u].Readings) - from
+		}
+	}
+	return n
+}
+
+// from is the reading at which history u is taken up; false when it is left out.
+func (t Take) from(u int, h *turbofan.History) (int, bool) {
+	if t.Start == nil {
+		return 0, true
+	}
+	return t.Start[u], t.Start[u] >= 1 && t.Start[u] < len(h.Readings)
+}
+
 // Transform replays histories from their first reading and returns one row for each reading. Conditions that training
 // did not know are commissioned first.
 func (s *Spec) Transform(units []turbofan.History) (*Rows, error) {
-	n := 0
-	for i := range units {
-		n += len(units[i].Readings)
-	}
-	out := s.newRows(n)
-	comm, err := s.Commission(units)
-	if err != nil {
-		return nil, err
-	}
-	for u := range units {
-		if err := s.replay(out, comm, u, &units[u], 0, false); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
+	return s.TransformSome(units, Take{})
 }
 
-// TransformLate replays history i from its reading start[i] on, as if the unit had been unknown before: what a platform
-// sees of a machine that was old when it was connected. A start beyond the end, or below 1, leaves the history out.
+// TransformLate replays history i from its reading start[i] on; see Take.
 func (s *Spec) TransformLate(units []turbofan.History, start []int) (*Rows, error) {
-	out := s.newRows(0)
-	comm, err := s.Commission(units)
-	if err != nil {
-		return nil, err
+	return s.TransformSome(units, Take{Start: start})
+}
+
+// TransformSome is Transform for the readings that take names: the matrix has no more rows than these, however long the
+// histories are.
+func (s *Spec) TransformSome(units []turbofan.History, take Take) (*Rows, error) {
+	n := len(take.Keep)
+	if take.Keep == nil {
+		n = take.replayed(units)
 	}
-	for u := range units {
-		if start[u] < 1 || start[u] >= len(units[u].Readings) {
-			continue
+	out := s.newRows(n)
+	return out, s.each(units, take, func(h *turbofan.History, unit, i int, row []float32) error {
+		out.add(h, unit, i, row, take.Start != nil)
+		return nil
+	})
+}
+
+// Blocks is TransformSome in matrices of at most size rows, each handed to f, which must not keep it.
+func (s *Spec) Blocks(units []turbofan.History, take Take, size int, f func(*Rows) error) error {
+	out := s.newRows(size)
+	err := s.each(units, take, func(h *turbofan.History, unit, i int, row []float32) error {
+		out.add(h, unit, i, row, take.Start != nil)
+		if out.Len() < size {
+			return nil
 		}
-		if err := s.replay(out, comm, u, &units[u], start[u], true); err != nil {
-			return nil, err
-		}
+		defer out.clear()
+		return f(out)
+	})
+	if err != nil || out.Len() == 0 {
+		return err
 	}
-	return out, nil
+	return f(out)
 }
 
 func (s *Spec) newRows(n int) *Rows {
@@ -86,22 +118,60 @@ func (s *Spec) newRows(n int) *Rows {
 	return &Rows{Cols: cols, Data: make([]float32, 0, n*cols), Unit: make([]int, 0, n), Cycle: make([]int, 0, n), RUL: make([]float64, 0, n), Late: make([]bool, 0, n)}
 }
 
-func (s *Spec) replay(out *Rows, comm *condition.Commissioner, unit int, h *turbofan.History, from int, late bool) error {
-	st := s.NewState()
+func (r *Rows) add(h *turbofan.History, unit, i int, row []float32, late bool) {
+	rul, known := h.RUL(i)
+	if !known {
+		rul = math.NaN()
+	}
+	r.Data = append(r.Data, row...)
+	r.Unit, r.Cycle = append(r.Unit, unit), append(r.Cycle, h.Readings[i].Cycle)
+	r.RUL, r.Late = append(r.RUL, rul), append(r.Late, late)
+}
+
+func (r *Rows) clear() {
+	r.Data, r.Unit, r.Cycle, r.RUL, r.Late = r.Data[:0], r.Unit[:0], r.Cycle[:0], r.RUL[:0], r.Late[:0]
+}
+
+// each calls visit for every reading that take names, with its row, which is overwritten after. A history is replayed no
+// further than its last reading to be kept.
+func (s *Spec) each(units []turbofan.History, take Take, visit func(h *turbofan.History, unit, i int, row []float32) error) error {
+	comm, err := s.Commission(units)
+	if err != nil {
+		return err
+	}
 	row := make([]float32, len(s.Columns))
-	for i := from; i < len(h.Readings); i++ {
-		if _, _, err := s.Step(st, comm, &h.Readings[i], row); err != nil {
-			return err
+	keep, first := take.Keep, 0 // first is the number of the history's first replayed reading
+	for u := range units {
+		h := &units[u]
+		from, ok := take.from(u, h)
+		if !ok {
+			continue
 		}
-		rul, known := h.RUL(i)
-		if !known {
-			rul = math.NaN()
+		end := first + len(h.Readings) - from
+		st := s.NewState()
+		for i := from; i < len(h.Readings); i++ {
+			out := row
+			if take.Keep != nil {
+				if len(keep) == 0 || keep[0] >= end {
+					break
+				}
+				if keep[0] != first+i-from {
+					out = nil
+				} else {
+					keep = keep[1:]
+				}
+			}
+			if _, _, err := s.Step(st, comm, &h.Readings[i], out); err != nil {
+				return err
+			}
+			if out == nil {
+				continue
+			}
+			if err := visit(h, u, i, out); err != nil {
+				return err
+			}
 		}
-		out.Data = append(out.Data, row...)
-		out.Unit = append(out.Unit, unit)
-		out.Cycle = append(out.Cycle, h.Readings[i].Cycle)
-		out.RUL = append(out.RUL, rul)
-		out.Late = append(out.Late, late)
+		first = end
 	}
 	return nil
 }

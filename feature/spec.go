@@ -13,7 +13,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"math"
+	"slices"
 	"strconv"
 
 	"turbofan"
@@ -253,10 +255,13 @@ func Fit(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, e
 	if err := schema.Validate(); err != nil {
 		return nil, err
 	}
-	samples, err := samplesOf(schema, units)
-	if err != nil {
+	if err := checkWidths(schema, units); err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(units, func(h turbofan.History) bool { return len(h.Readings) > 0 }) {
+		return nil, turbofan.Errorf(turbofan.EInvalid, "fit features: no readings")
+	}
+	samples := samplesOf(units)
 	given := make([]float64, len(schema.Settings))
 	for i, c := range schema.Settings {
 		given[i] = c.Tolerance
@@ -279,25 +284,18 @@ func Fit(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, e
 	return s, nil
 }
 
-func samplesOf(schema turbofan.Schema, units []turbofan.History) ([]condition.Sample, error) {
-	n := 0
-	for i := range units {
-		n += len(units[i].Readings)
-	}
-	if n == 0 {
-		return nil, turbofan.Errorf(turbofan.EInvalid, "fit features: no readings")
-	}
-	if err := checkWidths(schema, units); err != nil {
-		return nil, err
-	}
-	samples := make([]condition.Sample, 0, n)
-	for u := range units {
-		for i := range units[u].Readings {
-			r := &units[u].Readings[i]
-			samples = append(samples, condition.Sample{Unit: u, Age: r.Cycle, Settings: r.Settings, Sensors: r.Sensors})
+// samplesOf gives every reading of units to the normaliser.
+func samplesOf(units []turbofan.History) iter.Seq[condition.Sample] {
+	return func(yield func(condition.Sample) bool) {
+		for u := range units {
+			for i := range units[u].Readings {
+				r := &units[u].Readings[i]
+				if !yield(condition.Sample{Unit: u, Age: r.Cycle, Settings: r.Settings, Sensors: r.Sensors}) {
+					return
+				}
+			}
 		}
 	}
-	return samples, nil
 }
 
 // checkWidths reports the first reading that has not as many values as the schema has channels.

@@ -71,13 +71,13 @@ func (s *Spec) longestWindow() int {
 	return w
 }
 
-// Step moves st by one reading, whose cycle must be above st.LastCycle, and fills row, which has len(s.Columns) values.
-// Missing values are NaN. It returns the operating condition as Commissioner.Normalize does. It does not allocate.
+// Step moves st by one reading, whose cycle must be above st.LastCycle, and fills row, which has len(s.Columns) values
+// or is nil where none is wanted. Missing values are NaN. It returns the operating condition as Commissioner.Normalize does. It does not allocate.
 func (s *Spec) Step(st *State, c *condition.Commissioner, r *turbofan.Reading, row []float32) (int, condition.Status, error) {
 	if r.Cycle <= st.LastCycle {
 		return 0, 0, turbofan.Errorf(turbofan.EConflict, "cycle %d of unit %s is not after cycle %d, its newest", r.Cycle, r.UnitID, st.LastCycle)
 	}
-	if len(row) != len(s.Columns) || len(r.Sensors) != len(s.Schema.Sensors) || len(r.Settings) != len(s.Schema.Settings) {
+	if row != nil && len(row) != len(s.Columns) || len(r.Sensors) != len(s.Schema.Sensors) || len(r.Settings) != len(s.Schema.Settings) {
 		return 0, 0, turbofan.Errorf(turbofan.EInvalid, "reading has %d settings and %d sensors and the row %d columns; the recipe wants %d, %d and %d",
 			len(r.Settings), len(r.Sensors), len(row), len(s.Schema.Settings), len(s.Schema.Sensors), len(s.Columns))
 	}
@@ -92,7 +92,9 @@ func (s *Spec) Step(st *State, c *condition.Commissioner, r *turbofan.Reading, r
 	st.Readings++
 	st.LastCycle = r.Cycle
 	s.advance(st, r.Cycle)
-	s.fill(st, r, row)
+	if row != nil {
+		s.fill(st, r, row)
+	}
 	return k, status, nil
 }
 

@@ -1,6 +1,7 @@
 package model_test
 
 import (
+	"strconv"
 	"testing"
 
 	"turbofan/dataset"
@@ -14,11 +15,23 @@ func synthetic(tb testing.TB, rows int) model.Data {
 	if !ok {
 		tb.Fatal("there is no synthetic FD001")
 	}
-	cfg.TrainUnits, cfg.TestUnits = max(20, rows/150), 1
-	train, _ := dataset.Synthesize(cfg)
-	d := model.Data{Schema: train.Schema}
-	for n := 0; n < rows && len(d.Units) < len(train.Units); n += len(d.Units[len(d.Units)-1].Readings) {
-		d.Units = append(d.Units, train.Units[len(d.Units)])
+	const most = 1000 // units at a time: a fleet is written out for its digest
+	cfg.TrainUnits, cfg.TestUnits = min(max(20, rows/150), most), 1
+	var d model.Data
+	for n := 0; n < rows; cfg.Seed++ {
+		train, _ := dataset.Synthesize(cfg)
+		d.Schema = train.Schema
+		for _, u := range train.Units {
+			if n >= rows {
+				break
+			}
+			u.UnitID = strconv.Itoa(len(d.Units) + 1)
+			for i := range u.Readings {
+				u.Readings[i].UnitID = u.UnitID
+			}
+			d.Units = append(d.Units, u)
+			n += len(u.Readings)
+		}
 	}
 	return d
 }

@@ -42,7 +42,8 @@ type Config struct {
 	// LateShare is how many rows, as a share of the others, the learner for units that joined late has: units replayed
 	// from a random age on. 0 leaves that learner out.
 	LateShare float64 `json:"late_share"`
-	// MaxRows bounds the training rows; beyond it every unit gives an even share of its rows. 0 means all.
+	// MaxRows bounds the training rows; beyond it every unit gives an even share of its rows. Of a fleet many times as
+	// large, error and calibration are measured on a sample of the rows held out. 0 means all.
 	MaxRows     int              `json:"max_rows,omitempty"`
 	RandomState int64            `json:"random_state"`
 	Reference   reference.Config `json:"reference"`

@@ -20,16 +20,12 @@ func CrossValidate(ctx context.Context, cfg Config, data Data, step func(fold in
 	if err := t.checkRows(); err != nil {
 		return Metrics{}, err
 	}
-	life := make([]int, len(data.Units))
-	for i := range life {
-		life[i] = data.Units[i].FailedAtCycle
-	}
-	all := &outOfFold{own: heldOut{life: life}, late: heldOut{life: life}}
+	all := t.newOutOfFold()
 	for f := range t.folds {
 		if err := ctx.Err(); err != nil {
 			return Metrics{}, err
 		}
-		var part outOfFold
+		part := outOfFold{units: all.units}
 		if err := t.fold(f, &part, cfg.NJobs); err != nil {
 			return Metrics{}, err
 		}

@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -77,7 +76,7 @@ func Train(ctx context.Context, cfg Config, data Data, progress Progress) (*Mode
 	}
 	weights := t.blendWeights(oof)
 	oof.combine(weights)
-	m := &Model{cfg: cfg, data: summarise(data), heldOut: unitErrors(cfg, data, &oof.own), spec: final.spec, learner: blend(final.kinds, weights), late: blend(final.late, []float64{1})}
+	m := &Model{cfg: cfg, data: summarise(data), heldOut: unitErrors(data, oof.units, weights), spec: final.spec, learner: blend(final.kinds, weights), late: blend(final.late, []float64{1})}
 	m.foldRMSE = oof.own.byFold(cfg.Folds, cfg.Cap)
 	m.ready()
 	if m.calibration, err = calibrate(cfg, &oof.own, &oof.late); err != nil {
@@ -102,6 +101,7 @@ type trainer struct {
 	cfg   Config
 	data  Data
 	folds [][]int
+	limit int // of the rows held out that are measured, see judged
 
 	mu       sync.Mutex
 	progress Progress
@@ -110,7 +110,7 @@ type trainer struct {
 
 func newTrainer(ctx context.Context, cfg Config, data Data, progress Progress) *trainer {
 	folds := dataset.SplitByUnit(data.Units, cfg.Folds, cfg.RandomState)
-	return &trainer{ctx: ctx, cfg: cfg, data: data, folds: folds, progress: progress, done: make([]float64, len(folds)+1)}
+	return &trainer{ctx: ctx, cfg: cfg, data: data, folds: folds, limit: judgedLimit(cfg), progress: progress, done: make([]float64, len(folds)+1)}
 }
 
 // checkRows tells before any fit what calibrating would find after all of them: intervals for a fold come from the others.
@@ -166,10 +166,7 @@ func (f *fitted) answering(late bool) []kind {
 
 // run does all fits, as many at a time as there are workers.
 func (t *trainer) run() (*outOfFold, fitted, error) {
-	life := make([]int, len(t.data.Units))
-	for i := range life {
-		life[i] = t.data.Units[i].FailedAtCycle
-	}
+	out := t.newOutOfFold()
 	parts := make([]outOfFold, len(t.folds))
 	var final fitted
 	workers := t.cfg.NJobs
@@ -185,17 +182,25 @@ func (t *trainer) run() (*outOfFold, fitted, error) {
 		return err
 	})
 	for f := range t.folds {
+		parts[f].units = out.units // no unit stands in two folds
 		g.Go(func() error { return t.fold(f, &parts[f], inner) })
 	}
 	if err := g.Wait(); err != nil {
 		return nil, fitted{}, err
 	}
-	out := &outOfFold{own: heldOut{life: life}, late: heldOut{life: life}}
 	for i := range parts {
 		out.own.join(&parts[i].own)
 		out.late.join(&parts[i].late)
 	}
 	return out, final, nil
+}
+
+func (t *trainer) newOutOfFold() *outOfFold {
+	life := make([]int, len(t.data.Units))
+	for i := range life {
+		life[i] = t.data.Units[i].FailedAtCycle
+	}
+	return &outOfFold{own: heldOut{life: life}, late: heldOut{life: life}, units: make([]residuals, len(life))}
 }
 
 // fit learns features and learners from units.
@@ -237,30 +242,48 @@ func (t *trainer) fold(f int, out *outOfFold, nJobs int) error {
 		return err
 	}
 	units := t.pick(held)
-	own, err := m.spec.Transform(units)
+	rng := rand.New(rand.NewPCG(uint64(t.cfg.RandomState), uint64(3+f)))
+	keep := t.judged(countReadings(units), rng)
+	at := 0 // of the fold's readings
+	err = m.spec.Blocks(units, feature.Take{}, blockRows, func(rows *feature.Rows) error {
+		said, err := answered(m.answering(false), rows, nJobs)
+		if err != nil {
+			return err
+		}
+		for i, rul := range rows.RUL {
+			var pred [maxKinds]float64
+			for k := range said {
+				pred[k] = said[k][i]
+			}
+			unit := held[rows.Unit[i]]
+			out.units[unit].add(pred, len(said), min(rul, t.cfg.Cap))
+			if keep == nil || len(keep) > 0 && keep[0] == at {
+				out.own.add(rows, i, unit, f, said)
+				keep = keep[min(1, len(keep)):]
+			}
+			at++
+		}
+		return t.ctx.Err()
+	})
 	if err != nil {
 		return err
 	}
-	if err := out.own.add(m.answering(false), own, held, f, nJobs); err != nil {
-		return err
-	}
-	late, err := lateRows(t.cfg, m.spec, units)
-	if err != nil {
-		return err
-	}
-	return out.late.add(m.answering(true), late, held, f, nJobs)
+	take, replayed := joinLate(t.cfg, m.spec, units)
+	take.Keep = t.judged(replayed, rng)
+	return m.spec.Blocks(units, take, blockRows, func(rows *feature.Rows) error {
+		said, err := answered(m.answering(true), rows, nJobs)
+		if err != nil {
+			return err
+		}
+		for i := range rows.Len() {
+			out.late.add(rows, i, held[rows.Unit[i]], f, said)
+		}
+		return t.ctx.Err()
+	})
 }
 
-// join appends what another fold held out.
-func (h *heldOut) join(o *heldOut) {
-	if h.kinds == nil {
-		h.kinds = make([][]float64, len(o.kinds))
-	}
-	for k := range o.kinds {
-		h.kinds[k] = append(h.kinds[k], o.kinds[k]...)
-	}
-	h.unit, h.fold, h.cycle, h.rul = append(h.unit, o.unit...), append(h.fold, o.fold...), append(h.cycle, o.cycle...), append(h.rul, o.rul...)
-}
+// blockRows is how many rows are answered at a time.
+const blockRows = 16_384
 
 func (t *trainer) pick(units []int) []turbofan.History {
 	out := make([]turbofan.History, len(units))
@@ -331,160 +354,6 @@ func (t *trainer) fitOne(name string, member int64, x tree.Matrix, y, weights []
 	return tree.FitForest(x, y, weights, p, progress)
 }
 
-// trainingRows are the rows of units, and apart from them a share of rows as units that joined late would send.
-func trainingRows(cfg Config, spec *feature.Spec, units []turbofan.History) (own, late *feature.Rows, err error) {
-	if own, err = spec.Transform(units); err != nil {
-		return nil, nil, err
-	}
-	if late, err = lateRows(cfg, spec, units); err != nil {
-		return nil, nil, err
-	}
-	rng := rand.New(rand.NewPCG(uint64(cfg.RandomState), 2))
-	if cfg.MaxRows > 0 {
-		own = thin(own, cfg.MaxRows, rng)
-	}
-	want := int(cfg.LateShare * float64(own.Len()))
-	if !slices.Contains(spec.Columns, feature.LateColumn) {
-		want = 0 // rows that say nothing of a start are alike
-	}
-	return own, thin(late, want, rng), nil
-}
-
-// thin draws want rows of rows, evenly, or all of them.
-func thin(rows *feature.Rows, want int, rng *rand.Rand) *feature.Rows {
-	if want >= rows.Len() {
-		return rows
-	}
-	out := &feature.Rows{Cols: rows.Cols}
-	for _, i := range sample(rows.Len(), want, rng) {
-		appendRow(out, rows, i)
-	}
-	return out
-}
-
-// earlyShare is the weight of a row that the test protocol would never ask for, relative to the mean of those it would.
-const earlyShare = 0.1
-
-// rowShares weighs training rows as the test protocol does: every unit the same, spread over the ages at which it would
-// be cut. Rows outside of those count a little. The mean is 1.
-func rowShares(rows *feature.Rows, units []turbofan.History) []float64 {
-	w := make([]float64, rows.Len())
-	sum, n := 0.0, 0.0
-	for i := range w {
-		life := units[rows.Unit[i]].FailedAtCycle
-		if from := min(cutFrom, life-2); rows.Cycle[i] >= from && rows.Cycle[i] < life {
-			w[i] = 1 / float64(life-from)
-			sum, n = sum+w[i], n+1
-		}
-	}
-	if n == 0 {
-		return nil
-	}
-	mean, total := sum/n, 0.0
-	for i := range w {
-		w[i] = max(w[i], earlyShare*mean)
-		total += w[i]
-	}
-	for i := range w {
-		w[i] *= float64(len(w)) / total
-	}
-	return w
-}
-
-// lateRows replays each unit once from a random age on.
-func lateRows(cfg Config, spec *feature.Spec, units []turbofan.History) (*feature.Rows, error) {
-	rng := rand.New(rand.NewPCG(uint64(cfg.RandomState), 1))
-	start := make([]int, len(units))
-	for i := range units {
-		if n := len(units[i].Readings); n > spec.Config.LateStart+2 && cfg.LateShare > 0 {
-			start[i] = spec.Config.LateStart + 1 + rng.IntN(n-spec.Config.LateStart-1)
-		}
-	}
-	return spec.TransformLate(units, start)
-}
-
-// sample returns want of n indices in ascending order, all of them when want reaches n.
-func sample(n, want int, rng *rand.Rand) []int {
-	out := make([]int, 0, min(n, want))
-	for i := range n {
-		if left := want - len(out); left > 0 && rng.IntN(n-i) < left {
-			out = append(out, i)
-		}
-	}
-	return out
-}
-
-func appendRow(to, from *feature.Rows, i int) {
-	to.Data = append(to.Data, from.Row(i)...)
-	to.Unit = append(to.Unit, from.Unit[i])
-	to.Cycle = append(to.Cycle, from.Cycle[i])
-	to.RUL = append(to.RUL, from.RUL[i])
-	to.Late = append(to.Late, from.Late[i])
-}
-
-// heldOut is what models said of units they were not trained on.
-type heldOut struct {
-	unit  []int
-	fold  []int
-	cycle []int
-	rul   []float64
-	pred  []float64
-	kinds [][]float64 // [kind][row]
-	life  []int       // per unit: its last cycle
-}
-
-type outOfFold struct{ own, late heldOut }
-
-func complement(of []int, n int) []int {
-	in := make([]bool, n)
-	for _, i := range of {
-		in[i] = true
-	}
-	var out []int
-	for i := range n {
-		if !in[i] {
-			out = append(out, i)
-		}
-	}
-	return out
-}
-
-func (h *heldOut) add(kinds []kind, rows *feature.Rows, units []int, fold, nJobs int) error {
-	if rows.Len() == 0 {
-		return nil
-	}
-	if h.kinds == nil {
-		h.kinds = make([][]float64, len(kinds))
-	}
-	for i, k := range kinds {
-		p, err := k.predict(rows, nJobs)
-		if err != nil {
-			return err
-		}
-		h.kinds[i] = append(h.kinds[i], p...)
-	}
-	for i := range rows.Len() {
-		h.unit = append(h.unit, units[rows.Unit[i]])
-		h.fold = append(h.fold, fold)
-	}
-	h.cycle = append(h.cycle, rows.Cycle...)
-	h.rul = append(h.rul, rows.RUL...)
-	return nil
-}
-
-func (k kind) predict(rows *feature.Rows, nJobs int) ([]float64, error) {
-	sum, one := make([]float64, rows.Len()), make([]float64, rows.Len())
-	for _, m := range k.members {
-		if err := m.PredictBatch(tree.Matrix{Data: rows.Data, Rows: rows.Len(), Cols: rows.Cols}, one, nJobs); err != nil {
-			return nil, err
-		}
-		for i, v := range one {
-			sum[i] += v / float64(len(k.members))
-		}
-	}
-	return sum, nil
-}
-
 // blendWeights returns the weights on the simplex that minimise the weighted squared error out of fold; for one kind it
 // is 1, for two the closed form.
 func (t *trainer) blendWeights(o *outOfFold) []float64 {
@@ -506,45 +375,6 @@ func (t *trainer) blendWeights(o *outOfFold) []float64 {
 	return []float64{share, 1 - share}
 }
 
-func (o *outOfFold) combine(weights []float64) {
-	for _, h := range []*heldOut{&o.own, &o.late} {
-		h.pred = make([]float64, len(h.rul))
-		for k, w := range weights[:min(len(weights), len(h.kinds))] {
-			if len(h.kinds) == 1 {
-				w = 1 // one learner answers units that joined late
-			}
-			for i := range h.pred {
-				h.pred[i] += w * h.kinds[k][i]
-			}
-		}
-	}
-}
-
-// cutFrom is the least age at which the protocol cuts a unit: C-MAPSS' shortest test units have 19 to 38 cycles.
-const cutFrom = 30
-
-// cutWeights gives each unit a weight of 1 in all, spread over the ages at which the test protocol would cut it: the
-// error under them estimates that of a test set of units cut at random. They sum to 1 over all rows.
-func (h *heldOut) cutWeights() []float64 {
-	n := map[int]float64{}
-	in := func(i int) bool {
-		life := h.life[h.unit[i]]
-		return h.cycle[i] >= min(cutFrom, life-2) && h.cycle[i] < life
-	}
-	for i := range h.unit {
-		if in(i) {
-			n[h.unit[i]]++
-		}
-	}
-	w := make([]float64, len(h.unit))
-	for i := range w {
-		if in(i) {
-			w[i] = 1 / n[h.unit[i]] / float64(len(n))
-		}
-	}
-	return w
-}
-
 // summarise keeps what the artifact says of its training data.
 func summarise(d Data) DataSummary {
 	s := DataSummary{Units: len(d.Units), Digest: d.Digest, Origins: map[string]int{}, CutOff: d.CutOff}
@@ -557,38 +387,6 @@ func summarise(d Data) DataSummary {
 		s.Origins[origin]++
 	}
 	return s
-}
-
-// UnitError is the error of a model on one unit that it was not trained on.
-type UnitError struct {
-	Unit string  `json:"unit"` // origin/unit id
-	Rows int     `json:"rows"`
-	SSE  float64 `json:"sse"` // sum of squared errors over its readings, truth clipped at the cap
-}
-
-// UnitKey names a unit in HeldOut.
-func UnitKey(origin, unitID string) string {
-	if origin == "" {
-		origin = "train"
-	}
-	return origin + "/" + unitID
-}
-
-func unitErrors(cfg Config, d Data, h *heldOut) []UnitError {
-	out := make([]UnitError, len(d.Units))
-	for i := range d.Units {
-		origin := ""
-		if d.Origin != nil {
-			origin = d.Origin[i]
-		}
-		out[i].Unit = UnitKey(origin, d.Units[i].UnitID)
-	}
-	for i, u := range h.unit {
-		e := h.pred[i] - min(h.rul[i], cfg.Cap)
-		out[u].Rows++
-		out[u].SSE += e * e
-	}
-	return out
 }
 
 // finite reports whether v can be written as JSON.

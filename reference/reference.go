@@ -63,10 +63,33 @@ func DefaultConfig() Config {
 	return Config{Bins: 10, AgeEdges: []int{25, 50, 75, 100, 125, 150, 175, 200, 225, 250, 300}}
 }
 
-// Build makes the reference of training histories under the conditions of n. keep lists the sensors to watch; those of
-// them that show nearly always the same value are left out, unless all do.
+// maxReadings bounds the readings that a reference is measured on: more would not sharpen a comparison with windows of
+// thousands, and each takes 350 bytes while it is measured. The four subsets of C-MAPSS together have 160,000.
+const maxReadings = 300_000
+
+// spreadOver returns units, or so many of them, evenly from first to last, that they have at most limit readings or
+// little more. Whole units, because a reference also says how alike the readings of one unit are.
+func spreadOver(units []turbofan.History, limit int) []turbofan.History {
+	total := 0
+	for i := range units {
+		total += len(units[i].Readings)
+	}
+	if total <= limit {
+		return units
+	}
+	n := max(1, len(units)*limit/total)
+	out := make([]turbofan.History, n)
+	for i := range out {
+		out[i] = units[i*len(units)/n]
+	}
+	return out
+}
+
+// Build makes the reference of training histories under the conditions of n, of a large fleet from an even share of its
+// units. keep lists the sensors to watch; those of them that show nearly always the same value are left out, unless all do.
 func Build(cfg Config, schema turbofan.Schema, n *condition.Normalizer, keep []int, units []turbofan.History) (*Reference, error) {
 	r := &Reference{Schema: schema, Normalizer: n, RMSE: math.NaN()}
+	units = spreadOver(units, maxReadings)
 	r.choose(keep, units)
 	rows := 0
 	for i := range units {
@@ -164,11 +187,14 @@ func (r *Reference) Further(ratio float64) (n int, ok bool) {
 // Learn makes the reference of histories that no model learned from: it finds their conditions by itself and watches
 // every sensor that varies.
 func Learn(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Reference, error) {
-	var samples []condition.Sample
-	for u := range units {
-		for i := range units[u].Readings {
-			x := &units[u].Readings[i]
-			samples = append(samples, condition.Sample{Unit: u, Age: x.Cycle, Settings: x.Settings, Sensors: x.Sensors})
+	samples := func(yield func(condition.Sample) bool) {
+		for u := range units {
+			for i := range units[u].Readings {
+				x := &units[u].Readings[i]
+				if !yield(condition.Sample{Unit: u, Age: x.Cycle, Settings: x.Settings, Sensors: x.Sensors}) {
+					return
+				}
+			}
 		}
 	}
 	given := make([]float64, len(schema.Settings))

@@ -65,6 +65,29 @@ func TestLearnChoosesSensors(t *testing.T) {
 	}
 }
 
+// A reference of a large fleet is measured on whole units from all over it.
+func TestLearnOfALargeFleet(t *testing.T) {
+	units := presses(700, 500)
+	for i := range units {
+		if i >= len(units)/2 { // the younger half presses otherwise
+			for _, r := range units[i].Readings {
+				r.Sensors[0] += 3
+			}
+		}
+	}
+	r, err := reference.Learn(reference.DefaultConfig(), schema(), units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.Profile
+	if p.Rows > 300_000 || p.Rows < 290_000 || p.Rows != 500*p.Units {
+		t.Errorf("profile of %d readings of %d units, want nearly 300,000, 500 of each", p.Rows, p.Units)
+	}
+	if m := p.Channels[0].Mean; math.Abs(m) > 0.05 {
+		t.Errorf("mean of the normalised sensor is %.3f, want 0 as over both halves", m)
+	}
+}
+
 func TestNearlyConstantSensorsAreWatchedWhereThereIsNoOther(t *testing.T) {
 	units := presses(20, 60)
 	for u := range units {
