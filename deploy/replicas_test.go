@@ -2,8 +2,6 @@ package deploy_test
 
 import (
 	"context"
-	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -20,15 +18,11 @@ func TestReplicasShareUnits(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) { testReplicas(t, data, "", healthy[0], named("other-", other)[0]) })
 	t.Run("PostgreSQL", func(t *testing.T) {
 		dsn := postgrestest.Start(t).DSN("public")
-		s := testReplicas(t, data, dsn, healthy[0], named("other-", other)[0])
-		second := exec.CommandContext(t.Context(), buildCommand(t), "serve", "--role", "retrain", "--port", "retrain=0", "--data-dir", t.TempDir(), "--store-dsn", dsn)
-		if out, err := second.CombinedOutput(); err == nil || !strings.Contains(string(out), "another process trains") {
-			t.Errorf("a second retraining-service beside %s: %v\n%s", s["retrain"].url, err, out)
-		}
+		testReplicas(t, data, dsn, healthy[0], named("other-", other)[0])
 	})
 }
 
-func testReplicas(t *testing.T, data, dsn string, units ...turbofan.History) stack {
+func testReplicas(t *testing.T, data, dsn string, units ...turbofan.History) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 	s := startRoles(ctx, t, setup{data: data, dsn: dsn}, "registry", "retrain", "predict", "predict", "feedback")
@@ -66,5 +60,4 @@ func testReplicas(t *testing.T, data, dsn string, units ...turbofan.History) sta
 			t.Errorf("an outcome meets %+v of 80 predictions, %v", receipts, err)
 		}
 	}
-	return s
 }

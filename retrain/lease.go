@@ -3,6 +3,8 @@ package retrain
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"turbofan"
@@ -32,6 +34,29 @@ func (s *Service) turn(ctx context.Context) error {
 		errs = append(errs, step(ctx))
 	}
 	return errors.Join(errs...)
+}
+
+// mine makes sure that this process still has the lease, and has it for as long again: a process that slept through its
+// turn, such as one on a machine that was suspended, learns of it before it changes what others see. The error is
+// errLostTurn where another process has it.
+func (s *Service) mine(ctx context.Context) error {
+	if s.stores.Leases == nil {
+		return nil
+	}
+	got, err := s.stores.Leases.Acquire(ctx, leaseName, s.id, s.cfg.Lease)
+	if err == nil && !got {
+		return errLostTurn
+	}
+	return err
+}
+
+// sweep removes what a process that died left of a job in the working directory, which trainers may share.
+func (s *Service) sweep(key string) error {
+	left, err := filepath.Glob(filepath.Join(s.cfg.WorkDir, key+"-*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 // hold keeps the lease while a job runs, until the function it returns is called, and stops the job where the lease is

@@ -25,7 +25,7 @@ type Config struct {
 	ModelName  string
 	Alias      string
 	Experiment string
-	// WorkDir holds challengers while they are made, and the champion while it is judged. It belongs to this service.
+	// WorkDir holds challengers while they are made, and the champion while it is judged. Services over one store may share it.
 	WorkDir string
 	Model   model.Config
 	// MinNewUnits is the least number of units with a known end that the champion has not learned from; with fewer a
@@ -277,6 +277,9 @@ func (s *Service) runJob(ctx context.Context, j turbofan.Job) error {
 	}
 	defer s.stop()
 	defer s.hold(jobCtx, j.ID, stop)()
+	if err := s.sweep(j.ID); err != nil {
+		s.log.Warn("scratch of the job before stays", "job", j.ID, "error", err)
+	}
 	result, err := s.resume(jobCtx, &j)
 	if result == nil && err == nil {
 		result, err = s.train(jobCtx, &j)
@@ -289,8 +292,14 @@ func (s *Service) runJob(ctx context.Context, j turbofan.Job) error {
 func (s *Service) settle(ctx, jobCtx context.Context, j *turbofan.Job, result *turbofan.RetrainResult, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := context.WithoutCancel(ctx)                 // what is decided is also done: it takes no time
-	if errors.Is(context.Cause(jobCtx), errLostTurn) { // another process works on the job
+	last := context.WithoutCancel(ctx) // what is decided is also done: it takes no time
+	turn := context.Cause(jobCtx)
+	if ctx.Err() == nil && !errors.Is(turn, errLostTurn) {
+		if turn = s.mine(last); turn != nil && !errors.Is(turn, errLostTurn) {
+			return fmt.Errorf("end job %s: %w", j.ID, turn) // the next turn resumes it
+		}
+	}
+	if errors.Is(turn, errLostTurn) { // another process works on the job
 		s.log.Warn("retraining left to another process", "job", j.ID)
 		return nil
 	}

@@ -135,7 +135,7 @@ type gathered struct {
 // gather collects the baseline and every production unit whose end is known and that can be trusted. Too few new ones
 // are an EInsufficient error that says how many are missing, before anything is read where that is known by then.
 func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err error) {
-	if g.ch, err = s.champion(ctx); err != nil {
+	if g.ch, err = s.champion(ctx, j.ID); err != nil {
 		return g, err
 	}
 	failed, err := s.stores.Outcomes.FailedUnits(ctx, j.DataCutOff)
@@ -277,8 +277,8 @@ func usable(schema turbofan.Schema, h *turbofan.History) bool {
 	return !slices.ContainsFunc(h.Readings, func(r turbofan.Reading) bool { return r.Validate(&schema, "reading") != nil })
 }
 
-// champion fetches and opens the champion; nil when there is none.
-func (s *Service) champion(ctx context.Context) (*champion, error) {
+// champion fetches and opens the champion; nil when there is none. key is what its directory is swept by.
+func (s *Service) champion(ctx context.Context, key string) (*champion, error) {
 	v, err := s.registry.Version(ctx, s.cfg.ModelName, "@"+s.cfg.Alias)
 	if turbofan.ErrorCode(err) == turbofan.ENotFound {
 		return nil, nil
@@ -286,7 +286,7 @@ func (s *Service) champion(ctx context.Context) (*champion, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resolve champion: %w", err)
 	}
-	c := &champion{version: v, dir: filepath.Join(s.cfg.WorkDir, "champion-"+newID())}
+	c := &champion{version: v, dir: filepath.Join(s.cfg.WorkDir, key+"-champion-"+newID())}
 	if err := s.registry.Fetch(ctx, v, c.dir); err != nil {
 		return nil, fmt.Errorf("fetch champion: %w", err)
 	}
@@ -416,10 +416,7 @@ func bounded(p stat.PairedRMSE, limit float64) (bool, string) {
 // what it does not know.
 func (s *Service) publish(ctx context.Context, j *turbofan.Job, m *model.Model, ch *champion, d decision, fresh int) (*turbofan.RetrainResult, error) {
 	s.stage(ctx, j, "registering", 0.98)
-	dir := filepath.Join(s.cfg.WorkDir, "challenger-"+j.ID)
-	if err := os.RemoveAll(dir); err != nil {
-		return nil, fmt.Errorf("clear challenger: %w", err)
-	}
+	dir := filepath.Join(s.cfg.WorkDir, j.ID+"-challenger-"+newID())
 	defer os.RemoveAll(dir)
 	if _, err := m.Save(dir); err != nil {
 		return nil, err
@@ -461,7 +458,10 @@ func (s *Service) register(ctx context.Context, j *turbofan.Job, r *turbofan.Ret
 	if err := s.tracking.LogBatch(ctx, r.RunID, logged, m.Config().Params(), nil); err != nil {
 		return fmt.Errorf("log run: %w", err)
 	}
-	s.illustrate(ctx, r.RunID, m)
+	s.illustrate(ctx, j.ID, r.RunID, m)
+	if err := s.mine(ctx); err != nil {
+		return fmt.Errorf("register challenger: %w", err)
+	}
 	pending := *j
 	undecided := *r
 	undecided.Promoted = false // not yet
@@ -476,11 +476,11 @@ func (s *Service) register(ctx context.Context, j *turbofan.Job, r *turbofan.Ret
 }
 
 // illustrate keeps pictures of the challenger with its run. Without them the run is poorer, not wrong.
-func (s *Service) illustrate(ctx context.Context, runID string, m *model.Model) {
+func (s *Service) illustrate(ctx context.Context, jobID, runID string, m *model.Model) {
 	if s.cfg.Illustrate == nil {
 		return
 	}
-	dir, err := os.MkdirTemp(s.cfg.WorkDir, "pictures-")
+	dir, err := os.MkdirTemp(s.cfg.WorkDir, jobID+"-pictures-")
 	if err == nil {
 		defer os.RemoveAll(dir)
 		if err = s.cfg.Illustrate(m, dir); err == nil {

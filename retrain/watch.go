@@ -15,6 +15,9 @@ import (
 // triggerRollback marks the job that records a rollback. No one waits for it: it has ended when it is written.
 const triggerRollback = "rollback"
 
+// watchKey begins the names of what a comparison needs in the working directory; only who has the lease compares.
+const watchKey = "watch"
+
 // looked remembers the last comparison, so that it is not made again over the same units.
 type looked struct {
 	version string
@@ -103,7 +106,10 @@ func (s *Service) endedSince(ctx context.Context, cutOff time.Time) ([]turbofan.
 
 // compareLive lets both models answer the lives of the ended units and reports whether the champion is worse.
 func (s *Service) compareLive(ctx context.Context, j *turbofan.Job, before turbofan.ModelVersion, ended []turbofan.FailedUnit) (bool, string, error) {
-	champion, err := s.champion(ctx)
+	if err := s.sweep(watchKey); err != nil {
+		return false, "", fmt.Errorf("clear the last comparison: %w", err)
+	}
+	champion, err := s.champion(ctx, watchKey)
 	if err != nil {
 		return false, "", err
 	}
@@ -111,7 +117,7 @@ func (s *Service) compareLive(ctx context.Context, j *turbofan.Job, before turbo
 		return false, "the champion changed", nil
 	}
 	defer os.RemoveAll(champion.dir)
-	dir := filepath.Join(s.cfg.WorkDir, "before-"+newID())
+	dir := filepath.Join(s.cfg.WorkDir, watchKey+"-before-"+newID())
 	defer os.RemoveAll(dir)
 	if err := s.registry.Fetch(ctx, before, dir); err != nil {
 		return false, "", fmt.Errorf("fetch version %s: %w", before.Version, err)

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -95,7 +94,7 @@ func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOpt
 		writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg),
 	}
 	d.writer.SetMaxOpenConns(1)
-	d.reader.SetMaxOpenConns(opt.readers + 1) // one may hold a lock
+	d.reader.SetMaxOpenConns(opt.readers)
 	d.reader.SetMaxIdleConns(opt.readers)
 	locker, err := lock.NewPostgresSessionLocker()
 	if err != nil {
@@ -112,27 +111,4 @@ func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOpt
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
-}
-
-// tryLock takes an advisory lock that lives as long as the connection, and so as long as the process.
-func (d *database) tryLock(ctx context.Context, name string) (release func() error, err error) {
-	conn, err := d.reader.Conn(ctx)
-	if err != nil {
-		return nil, d.wrap("lock", err)
-	}
-	var taken bool
-	if err := conn.QueryRowContext(ctx, "SELECT pg_try_advisory_lock(hashtextextended(current_schema() || '.' || $1, 0))", name).Scan(&taken); err != nil {
-		return nil, errors.Join(d.wrap("lock", err), conn.Close())
-	}
-	if !taken {
-		return nil, errors.Join(turbofan.Errorf(turbofan.EConflict, "another process holds the lock %s of the store %s", name, d.name), conn.Close())
-	}
-	return func() error {
-		// The connection ends with its lock: given back to the pool it would keep it.
-		err := conn.Raw(func(any) error { return driver.ErrBadConn })
-		if err != nil && !errors.Is(err, driver.ErrBadConn) && !errors.Is(err, sql.ErrConnDone) {
-			return d.wrap("unlock", err)
-		}
-		return nil
-	}, nil
 }

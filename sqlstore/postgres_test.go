@@ -18,7 +18,6 @@ func TestPostgres(t *testing.T) {
 	conformance(t, func(t *testing.T) *sqlstore.State { return openState(t, sqlstore.Config{DSN: server.Schema(t)}) })
 	t.Run("two replicas share a unit", func(t *testing.T) { testReplicas(t, sqlstore.Config{DSN: server.Schema(t)}) })
 	t.Run("a lost connection is opened again", func(t *testing.T) { testReconnect(t, server) })
-	t.Run("one process holds a lock", func(t *testing.T) { testLock(t, server) })
 	t.Run("a newer schema is refused", func(t *testing.T) { testNewerSchema(t, server) })
 }
 
@@ -40,31 +39,6 @@ func testReconnect(t *testing.T, server *postgrestest.Server) {
 		}
 	}
 	equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 2)
-}
-
-// testLock has two stores of one database, and one of another, ask for the same lock.
-func testLock(t *testing.T, server *postgrestest.Server) {
-	dsn := server.Schema(t)
-	a, b, elsewhere := openState(t, sqlstore.Config{DSN: dsn}), openState(t, sqlstore.Config{DSN: dsn}), openState(t, sqlstore.Config{DSN: server.Schema(t)})
-	release := must[func() error](t)(a.TryLock(t.Context(), "training"))
-	if _, err := b.TryLock(t.Context(), "training"); turbofan.ErrorCode(err) != turbofan.EConflict || !strings.Contains(err.Error(), a.Name()) {
-		t.Fatalf("a lock that is held: %v", err)
-	}
-	for _, s := range []*sqlstore.State{a, b} {
-		release := must[func() error](t)(s.TryLock(t.Context(), "other"))
-		if err := release(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := must[func() error](t)(elsewhere.TryLock(t.Context(), "training"))(); err != nil {
-		t.Fatal(err)
-	}
-	if err := release(); err != nil {
-		t.Fatal(err)
-	}
-	if err := must[func() error](t)(b.TryLock(t.Context(), "training"))(); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func testNewerSchema(t *testing.T, server *postgrestest.Server) {

@@ -111,17 +111,6 @@ func (s *State) Close() error {
 // Name is what messages call the store: the file, or the server and its database, without user or password.
 func (s *State) Name() string { return s.db.name }
 
-// TryLock takes the lock called name among all processes that share a PostgreSQL store, and is an EConflict where
-// another process has it. It is free again after release, at the end of the process, or when the server ends its
-// connection: it keeps a second process from starting, and is no fence for the first. A store in a file is one
-// machine's, which has locks of its own; there it is always free.
-func (s *State) TryLock(ctx context.Context, name string) (release func() error, err error) {
-	if s.cfg.DSN == "" {
-		return func() error { return nil }, nil
-	}
-	return s.db.tryLock(ctx, name)
-}
-
 // Flush returns once everything appended before the call is on disk.
 func (s *State) Flush(ctx context.Context) error {
 	return s.w.do(ctx, "flush", func(*txn) error { return nil })

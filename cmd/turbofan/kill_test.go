@@ -4,13 +4,17 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"turbofan"
+	"turbofan/internal/postgrestest"
 	"turbofan/mlflow"
 )
 
@@ -222,8 +226,108 @@ func TestServeKillWhileTraining(t *testing.T) {
 	if err != nil || len(versions) != 1 {
 		t.Fatalf("%d versions, %v", len(versions), err)
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "training", "ch*"))
+	checkSwept(t, dir)
+}
+
+func checkSwept(t *testing.T, dir string) {
+	t.Helper()
+	left, err := filepath.Glob(filepath.Join(dir, "training", "*"))
 	if err != nil || len(left) != 0 {
 		t.Errorf("left over from the training: %q, %v", left, err)
+	}
+}
+
+// TestTrainersTakeOver runs several trainers over one store, a file on one machine or a server that they share alone. One
+// of them works on a job; when it is killed another brings the job to its end, and every job is done once.
+func TestTrainersTakeOver(t *testing.T) {
+	t.Run("SQLite", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "data")
+		takeOver(t, func() string { return dir })
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		server := postgrestest.Start(t)
+		takeOver(t, func() string { return filepath.Join(t.TempDir(), "data") }, "TURBOFAN_STORE_DSN="+server.DSN("public"))
+	})
+}
+
+// takeOver gives each trainer the directory that dir names.
+func takeOver(t *testing.T, dir func() string, env ...string) {
+	registry := serve(t, nil, "--role", roleRegistry, "--data-dir", filepath.Join(t.TempDir(), "registry"))
+	// A blend takes seconds to train: a kill comes in between.
+	env = append(env, "TURBOFAN_URLS_REGISTRY="+registry.urls[roleRegistry], "TURBOFAN_RETRAIN_LEASE=1s", "TURBOFAN_MODEL_KIND=blend", "TURBOFAN_MODEL_FOLDS=2")
+	var dirs []string
+	trainer := func() *process {
+		dirs = append(dirs, dir())
+		return serve(t, env, "--role", roleRetrain, "--data", must(t, shared.fleet), "--data-dir", dirs[len(dirs)-1])
+	}
+	var job turbofan.Job
+	underWay := func(p *process) {
+		p.until("a training is under way", func() bool {
+			jobs, err := p.retraining().Jobs(t.Context(), 1)
+			if err != nil || len(jobs) == 0 {
+				return false
+			}
+			job = jobs[0]
+			return job.Status == turbofan.JobInProgress && job.Progress > 0.1
+		})
+	}
+	first := trainer()
+	underWay(first)
+	second := trainer()
+	if jobs, err := second.retraining().Jobs(t.Context(), 10); err != nil || len(jobs) != 1 || jobs[0].ID != job.ID {
+		t.Fatalf("beside the first training, job %s, the second trainer knows %+v, %v", job.ID, jobs, err)
+	}
+	if _, err := second.retraining().Submit(t.Context(), turbofan.RetrainRequest{}); turbofan.ErrorCode(err) != turbofan.EConflict {
+		t.Errorf("a second job beside the one that runs: %v", err)
+	}
+	first.kill()
+	if end := second.job(job.ID); end.Status != turbofan.JobSuccess || end.Result.ModelVersion != "1" || !end.Result.Promoted {
+		t.Fatalf("the job after the takeover: %+v, %+v", end, end.Result)
+	}
+	second.await("retraining done")
+
+	// The same once more, with a champion to be judged beside: whichever trainer has the job is killed.
+	third := trainer()
+	next, err := third.retraining().Submit(t.Context(), turbofan.RetrainRequest{Force: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	underWay(third)
+	second.kill()
+	fourth := trainer()
+	third.kill()
+	if end := fourth.job(next.ID); end.Status != turbofan.JobSuccess || end.Result.ModelVersion != "2" || end.Result.Champion != "1" {
+		t.Fatalf("the forced job after all its trainers died: %+v, %+v", end, end.Result)
+	}
+	if jobs, err := fourth.retraining().Jobs(t.Context(), 10); err != nil || len(jobs) != 2 {
+		t.Errorf("%d jobs, %v", len(jobs), err)
+	}
+	reg, err := mlflow.NewClient(registry.urls[roleRegistry], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	versions, err := reg.Versions(t.Context(), "rul")
+	if err != nil || len(versions) != 2 {
+		t.Errorf("%d versions, %v", len(versions), err)
+	}
+	checkSwept(t, dirs[len(dirs)-1])
+}
+
+// TestTrainersOfTwoRegistries starts two platforms over one server, each with a registry of its own.
+func TestTrainersOfTwoRegistries(t *testing.T) {
+	server := postgrestest.Start(t)
+	env := []string{"TURBOFAN_STORE_DSN=" + server.DSN("public"), "TURBOFAN_RETRAIN_BOOTSTRAP=false"}
+	dir := t.TempDir()
+	p := serve(t, env, "--data-dir", filepath.Join(dir, "a"))
+	other := serve(t, env, "--data-dir", filepath.Join(dir, "b"))
+	want := "with a registry of its own; let both use one: store.registry, tracking_uri, or urls.registry without the role registry"
+	if code := other.wait(); code != exitFailure || !strings.HasSuffix(other.log(), want) {
+		t.Errorf("the second: %d\n%s", code, other.log())
+	}
+	p.kill()
+	serve(t, env, "--data-dir", filepath.Join(dir, "a")).signal(syscall.SIGTERM) // the same registry, at once
+	p = serve(t, env, "--data-dir", filepath.Join(dir, "b"))                     // and another after an end in order
+	if code, body := p.get(roleRetrain, "/jobs"); code != http.StatusOK {
+		t.Errorf("it answers %d %s", code, body)
 	}
 }

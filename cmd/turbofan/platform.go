@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -294,6 +293,9 @@ func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (er
 	// Another process that is told of an answer, by a client or a replica, must find it in the store; a store on a
 	// server is there to be shared.
 	c.Shared = !p.has(roleFeedback) || p.cfg.Store.shared()
+	if err := p.lockUnits(c.Shared); err != nil {
+		return err
+	}
 	c.Tracer = p.tracer(rolePredict)
 	p.predict, err = predict.New(c, p.registry, predict.Stores{Readings: p.state, Predictions: p.state, Outcomes: p.state}, reg, p.log.With("role", rolePredict))
 	if err != nil {
@@ -361,7 +363,7 @@ func (e endings) Record(ctx context.Context, outcomes []turbofan.Outcome) ([]tur
 }
 
 func (p *platform) buildRetrain(ctx context.Context, reg *prometheus.Registry) (err error) {
-	if err := p.lockTraining(ctx); err != nil {
+	if err := p.claimStore(ctx); err != nil {
 		return err
 	}
 	c := retrain.DefaultConfig()
@@ -378,31 +380,6 @@ func (p *platform) buildRetrain(ctx context.Context, reg *prometheus.Registry) (
 	ac, ao := p.api(roleRetrain, reg, nil)
 	p.handlers[roleRetrain], err = httpapi.RetrainingHandler(ac, p.retrain, ao)
 	return err
-}
-
-// lockTraining keeps two processes from working on the same jobs, in one data directory or one PostgreSQL store. The lock
-// goes with the process, however that ends.
-func (p *platform) lockTraining(ctx context.Context) error {
-	if err := os.MkdirAll(p.cfg.path("training"), 0o755); err != nil {
-		return fmt.Errorf("lock training: %w", err)
-	}
-	f, err := os.OpenFile(p.cfg.path("training", "lock"), os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return fmt.Errorf("lock training: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return errors.Join(turbofan.Errorf(turbofan.EConflict, "another process trains in %s; choose another --data-dir, or leave the role retrain to it", p.cfg.DataDir), f.Close())
-	}
-	p.closers = append(p.closers, f.Close)
-	release, err := p.state.TryLock(ctx, "training")
-	if turbofan.ErrorCode(err) == turbofan.EConflict {
-		return turbofan.Wrap(turbofan.EConflict, err, "another process trains over the store %s; leave the role retrain to it", p.state.Name())
-	}
-	if err != nil {
-		return err
-	}
-	p.closers = append(p.closers, release)
-	return nil
 }
 
 // bootstrap asks for a first model where the registry has none, so that a bare `turbofan serve` ends up serving. A

@@ -302,15 +302,23 @@ func TestServeOneRoleAProcess(t *testing.T) {
 	}
 }
 
-func TestServeTwoTrainersOneDirectory(t *testing.T) {
+// TestServeTwiceOneDirectory starts a whole platform twice over one file of state. The second would answer from states that
+// do not know what the first was told, and is refused; one that only trains is welcome.
+func TestServeTwiceOneDirectory(t *testing.T) {
 	dir := dataDir(t)
 	p := serve(t, nil, "--data-dir", dir)
-	other := serve(t, nil, "--data-dir", dir)
-	if code := other.wait(); code != exitFailure || other.log() != "turbofan: start retrain: another process trains in "+dir+"; choose another --data-dir, or leave the role retrain to it" {
-		t.Errorf("the second process: %d\n%s", code, other.log())
+	for _, args := range [][]string{{}, {"--role", rolePredict}} {
+		other := serve(t, nil, append(args, "--data-dir", dir)...)
+		want := "turbofan: start predict: another process answers from " + dir + ", and one that has both roles, predict and feedback, must be the only one: it keeps its units in memory; choose another --data-dir, leave the role predict to the other, or run predict and feedback apart"
+		if code := other.wait(); code != exitFailure || other.log() != want {
+			t.Errorf("the second process %q: %d\n%s", args, code, other.log())
+		}
 	}
-	if code, body := p.get(roleRetrain, "/jobs"); code != http.StatusOK {
-		t.Errorf("the first one now answers %d %s", code, body)
+	trainer := serve(t, []string{"TURBOFAN_URLS_REGISTRY=" + p.urls[roleRegistry]}, "--role", roleRetrain, "--data-dir", dir)
+	for _, q := range []*process{p, trainer} {
+		if code, body := q.get(roleRetrain, "/jobs"); code != http.StatusOK {
+			t.Errorf("it answers %d %s", code, body)
+		}
 	}
 }
 
