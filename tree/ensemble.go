@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"sync"
 )
 
 // node is 16 bytes, so that a pair of siblings shares half a cache line. A leaf
@@ -40,16 +39,9 @@ type Ensemble struct {
 	importances []float64
 	// gained is what boosting's importances were divided by; 0 when unknown,
 	// after reading.
-	gained float64
-	oob    []float64
-	// What SHAP needs of every tree: each node's part of its parent's cover,
-	// the quadrature by its number of points, that number per tree, and the
-	// mean prediction.
-	share    []float64
-	rules    [][]*rule
-	points   []uint8
-	expected float64
-	walkers  *sync.Pool
+	gained  float64
+	oob     []float64
+	reasons *reasons
 }
 
 // lanes is how many trees are walked together, and how many partial sums a
@@ -115,7 +107,7 @@ func (e *Ensemble) pad() {
 	e.nodes = append(e.nodes, leafNode(0))
 	e.cover = append(e.cover, 0)
 	e.compact = e.compactNodes()
-	e.prepareSHAP()
+	e.reasons = &reasons{}
 }
 
 // NumFeatures is the number of columns a row must have.

@@ -2,14 +2,13 @@ package tree
 
 import (
 	"fmt"
-	"math"
 	"sync"
 )
 
 // SHAP writes to phi, which has NumFeatures entries, each column's contribution
 // to the prediction for one row, and returns the base: the mean prediction over
 // the training rows, by the trees' cover. base plus the sum of phi is Predict(row),
-// up to rounding.
+// up to rounding. It allocates nothing once a call has built what all rows share.
 //
 // These are the exact path-dependent Shapley values of TreeSHAP (Lundberg et
 // al., 2020). With o and z the shares of a leaf's path that a feature lets pass
@@ -19,9 +18,22 @@ import (
 //
 // for the weights of the coalitions are Beta integrals. The integrand is a
 // polynomial of lower degree than the path has features, so Gauss-Legendre
-// quadrature with half as many points is exact, all its terms are positive, and
-// one walk over a tree serves all its leaves, as in Linear TreeSHAP (Yu et al.,
-// 2022).
+// quadrature with half as many points is exact, and one walk over a tree serves
+// all its leaves, as in Linear TreeSHAP (Yu et al., 2022).
+//
+// The walk needs no division. At one point t of the quadrature, u = 1-t, let P
+// be the product of the factors above a split, and Q the sum over the leaves
+// below it of value times the factors on the way there. Let s be the cover
+// share of the child that the row does not take, and z the product of the
+// shares of the path's earlier splits on the same feature, all of which the row
+// passes (1 where there are none). Then the factors of the two children add up
+// to one: with b = uz/(t+uz) the one not taken has bs, the other 1-bs. And the
+// split gives its feature, at weight w,
+//
+//	w (1-b)/(ut) · bs · P (Q_taken - Q_other).
+//
+// Below a child that fails an earlier split on the feature both children pass
+// their share and the feature gets nothing: that is b = 1.
 func (e *Ensemble) SHAP(row []float32, phi []float64) (base float64, err error) {
 	if err := e.checkRow(len(row)); err != nil {
 		return 0, err
@@ -29,195 +41,173 @@ func (e *Ensemble) SHAP(row []float32, phi []float64) (base float64, err error) 
 	if len(phi) != e.features {
 		return 0, fmt.Errorf("phi must have %d entries, got %d", e.features, len(phi))
 	}
-	clear(phi)
-	w := e.walkers.Get().(*shapWalk)
-	defer e.walkers.Put(w)
-	w.row, w.phi = row, phi
-	for t := range e.trees {
-		w.root = e.roots[t]
-		for _, q := range e.rules[e.points[t]] {
-			w.rule = q
-			w.visit(w.root, lane{1, 1, 1, 1})
-		}
-	}
-	w.row, w.phi = nil, nil
-	for f := range phi {
-		phi[f] *= e.scale
-	}
-	return e.expected, nil
+	p := e.reasons.get(e)
+	w := p.walks.Get().(*shapWalk)
+	w.row(p, row, phi, e.scale)
+	p.walks.Put(w)
+	return p.base, nil
 }
 
-// lane holds one number per quadrature point; four fit the registers.
+// SHAPBatch does SHAP for each row of x, in parallel on nJobs goroutines (0 =
+// GOMAXPROCS), and writes row i's contributions to
+// phi[i*NumFeatures : (i+1)*NumFeatures], with the same bits as SHAP's.
+func (e *Ensemble) SHAPBatch(x Matrix, phi []float64, nJobs int) (base float64, err error) {
+	if err := checkMatrix("x", x); err != nil {
+		return 0, err
+	}
+	if err := e.checkRow(x.Cols); err != nil {
+		return 0, err
+	}
+	if len(phi) != x.Rows*x.Cols {
+		return 0, fmt.Errorf("phi must have %d entries for each of %d rows, got %d", x.Cols, x.Rows, len(phi))
+	}
+	if err := checkAtLeast("n_jobs", nJobs, 0); err != nil {
+		return 0, err
+	}
+	p := e.reasons.get(e)
+	blocks := (x.Rows + blockRows - 1) / blockRows
+	q := newPool(min(workers(nJobs), blocks))
+	defer q.close()
+	q.run(blocks, func(_, b int) {
+		w := p.walks.Get().(*shapWalk)
+		for i := b * blockRows; i < min((b+1)*blockRows, x.Rows); i++ {
+			w.row(p, x.Row(i), phi[i*x.Cols:(i+1)*x.Cols], e.scale)
+		}
+		p.walks.Put(w)
+	})
+	return p.base, nil
+}
+
+// reasons keeps an ensemble's plan for SHAP. It is built when the first row
+// asks: most ensembles, those of cross-validations, are never explained.
+type reasons struct {
+	once sync.Once
+	plan *shapPlan
+}
+
+func (r *reasons) get(e *Ensemble) *shapPlan {
+	r.once.Do(func() { r.plan = newShapPlan(e) })
+	return r.plan
+}
+
+// lane holds four numbers, one per quadrature point. Fields, not an array: the
+// compiler keeps only fields in registers.
 type lane struct{ a, b, c, d float64 }
 
-func (l lane) times(s float64) lane { return lane{l.a * s, l.b * s, l.c * s, l.d * s} }
-func (l lane) mul(m lane) lane      { return lane{l.a * m.a, l.b * m.b, l.c * m.c, l.d * m.d} }
-func (l lane) add(m lane) lane      { return lane{l.a + m.a, l.b + m.b, l.c + m.c, l.d + m.d} }
-func (l lane) dot(m lane) float64   { return (l.a*m.a + l.b*m.b) + (l.c*m.c + l.d*m.d) }
+// points holds one number per quadrature point of a rule.
+type points [2]lane
 
-// between is t + (1-t) z at each point: what a feature lets pass that the row
-// passes.
-func (q *rule) between(z float64) lane {
-	return lane{q.t.a + q.u.a*z, q.t.b + q.u.b*z, q.t.c + q.u.c*z, q.t.d + q.u.d*z}
+func eight(v *[8]float64) points {
+	return points{{v[0], v[1], v[2], v[3]}, {v[4], v[5], v[6], v[7]}}
 }
 
-func (l lane) div(m lane) lane { return lane{l.a / m.a, l.b / m.b, l.c / m.c, l.d / m.d} }
-
-// rule is up to four points of a quadrature on [0, 1]. Unused ones weigh
+// rule is up to eight points of a quadrature on [0, 1]; unused ones weigh
 // nothing.
-type rule struct {
-	// t are the points, u = 1-t, w the weights, and wu = w/u.
-	t, u, w, wu lane
+type rule struct{ t, u, w [8]float64 }
+
+// small tells that one lane suffices.
+func (q *rule) small() bool { return q.w[4] == 0 }
+
+// entry is what a split needs of the points: b as SHAP tells it, and the weight
+// of the difference of its children, w (1-b)/(ut).
+type entry struct{ b, weight points }
+
+// entry returns the points for splits whose feature let z of the cover pass
+// above.
+func (q *rule) entry(z float64) entry {
+	var b, weight [8]float64
+	for k := range b {
+		f := q.t[k] + q.u[k]*z
+		b[k], weight[k] = q.u[k]*z/f, q.w[k]/(q.u[k]*f)
+	}
+	return entry{eight(&b), eight(&weight)}
 }
 
-// shapWalk is the state of a walk over one tree for one row.
-type shapWalk struct {
-	nodes []node
-	// share is each node's part of its parent's cover.
+// closedEntry is for splits whose feature the row already fails.
+func closedEntry() entry {
+	one := lane{1, 1, 1, 1}
+	return entry{b: points{one, one}}
+}
+
+// The first entries of every table; those of repeated splits follow. That of
+// failed features has place 0.
+const (
+	entryClosed = iota
+	entryFirst
+	entryRepeated
+)
+
+// Sizes in bytes, which the assembly knows too.
+const (
+	pointsSize = 64
+	entrySize  = 2 * pointsSize
+)
+
+// tests is what a split asks of a row. The arrays lie in the order of the walk:
+// per tree the splits that have a split below, parents first, then the others.
+type tests struct {
+	// column is the feature, with missingLeft where a missing value goes left
+	// and missingFails where one fails an earlier split on the feature.
+	column []uint32
+	// A row passes the earlier splits where its value is above floor and not
+	// above ceil; NaN where there are none.
+	threshold, floor, ceil []float32
+	// share is the left child's part of the cover.
 	share []float64
-	row   []float32
-	phi   []float64
-	rule  *rule
-	root  uint32
-	// zero is, per feature, the share of training rows that passes all of its
-	// splits on the path so far, and closed whether the row fails one of them.
-	zero   []float64
-	closed []bool
+	// entry is the place in the table, in bytes.
+	entry []uint32
 }
 
-// visit returns the sum over the leaves below node i of value times pass, the
-// product of all features' factors on the path.
-func (s *shapWalk) visit(i uint32, pass lane) lane {
-	n := &s.nodes[i]
-	if n.off == 0 {
-		return pass.times(float64(n.value))
-	}
-	f := int(n.feature)
-	hot, cold := i+n.off, i+n.off+1
-	if n.step(s.row) != n.off {
-		hot, cold = cold, hot
-	}
-	zh, zc := s.share[hot], s.share[cold]
-	if s.closed[f] {
-		// The row already fails this feature: what it adds below and what
-		// the split above takes back are equal.
-		return s.visit(hot, pass.times(zh)).add(s.visit(cold, pass.times(zc)))
-	}
-	q := s.rule
-	before := s.zero[f]
-	again := before != 1
-	var was lane
-	if again {
-		was = q.between(before)
-		pass = pass.div(was)
-	}
-	zh, zc = zh*before, zc*before
-	now := q.between(zh)
-	s.zero[f] = zh
-	sumHot := s.visit(hot, pass.mul(now))
-	s.closed[f] = true
-	sumCold := s.visit(cold, pass.mul(q.u).times(zc))
-	s.closed[f] = false
-	s.zero[f] = before
-	gain := (1-zh)*q.w.dot(sumHot.div(now)) - q.wu.dot(sumCold)
-	sum := sumHot.add(sumCold)
-	if again {
-		gain -= (1 - before) * q.w.dot(sum.div(was))
-	}
-	s.phi[f] += gain
-	return sum
+const (
+	missingLeft  = 1 << 31
+	missingFails = 1 << 30
+	columnMask   = 1<<16 - 1
+)
+
+// shapTree tells how many of each a tree has.
+type shapTree struct {
+	// inner splits have a split below, twigs have not; leaves are those below
+	// inner splits.
+	inner, twigs, leaves, _ uint32
 }
 
-// minShare stands for the share of a node without cover, which only weights
-// too small for float32 can give.
-const minShare = 1e-9
+// twig is a split above two leaves.
+type twig struct{ difference, right float64 }
 
-// prepareSHAP computes what all rows share.
-func (e *Ensemble) prepareSHAP() {
-	e.share = make([]float64, len(e.nodes))
-	e.points = make([]uint8, e.trees)
-	e.rules = make([][]*rule, maxDepth/2+1)
-	e.expected = e.base
-	onPath := make([]int, e.features)
-	for t := range e.trees {
-		root := e.roots[t]
-		e.share[root] = 1
-		sum, distinct := e.summarise(root, onPath, 0)
-		e.expected += e.scale * sum
-		k := min((distinct+1)/2, math.MaxUint8)
-		if e.rules[k] == nil {
-			e.rules[k] = gaussLegendre(k)
-		}
-		e.points[t] = uint8(k)
-	}
-	e.walkers = &sync.Pool{New: func() any {
-		s := &shapWalk{nodes: e.nodes, share: e.share, zero: make([]float64, e.features), closed: make([]bool, e.features)}
-		for f := range s.zero {
-			s.zero[f] = 1
-		}
-		return s
-	}}
+// looseLeaf is a leaf below an inner split.
+type looseLeaf struct {
+	slot  uint64
+	value float64
 }
 
-// summarise fills share below node i, and returns the mean of its leaves and
-// the largest number of different features on a path.
-func (e *Ensemble) summarise(i uint32, onPath []int, distinct int) (mean float64, most int) {
-	n := &e.nodes[i]
-	if n.off == 0 {
-		return float64(n.value), distinct
-	}
-	if onPath[n.feature] == 0 {
-		distinct++
-	}
-	onPath[n.feature]++
-	most = distinct
-	for child := i + n.off; child <= i+n.off+1; child++ {
-		z := float64(e.cover[child]) / float64(e.cover[i])
-		if !(z >= minShare) {
-			z = minShare
-		}
-		if z > 1-minShare {
-			z = 1 - minShare
-		}
-		e.share[child] = z
-		m, d := e.summarise(child, onPath, distinct)
-		mean += z * m
-		most = max(most, d)
-	}
-	onPath[n.feature]--
-	return mean, most
+// shapChunk is a stretch of trees whose decisions fit the first-level cache
+// together, or one larger tree.
+type shapChunk struct {
+	trees []shapTree
+	// splits, twigs and leaves are where the chunk's begin in the plan's arrays,
+	// and end is behind the last split.
+	splits, end, twigs, leaves int
+	rules                      []rule
+	// z has, per entry of the tables from entryRepeated on, what its split's
+	// feature lets pass above.
+	z []float64
+	// tables has one per rule; it is nil for a large tree, whose table is made
+	// for each row instead: it would take more memory than the tree.
+	tables [][]entry
 }
 
-// gaussLegendre returns k points on [0, 1], in rules of four. They are the
-// zeros of the Legendre polynomial, found by Newton's method.
-func gaussLegendre(k int) []*rule {
-	var rules []*rule
-	for i := range k {
-		x := math.Cos(math.Pi * (float64(i) + 0.75) / (float64(k) + 0.5))
-		slope := 0.0
-		for range 100 {
-			p0, p1 := 1.0, x
-			for j := 2; j <= k; j++ {
-				p0, p1 = p1, (float64(2*j-1)*x*p1-float64(j-1)*p0)/float64(j)
-			}
-			slope = float64(k) * (x*p1 - p0) / (x*x - 1)
-			step := p1 / slope
-			x -= step
-			if math.Abs(step) < 1e-15 {
-				break
-			}
-		}
-		if i%4 == 0 {
-			half := lane{0.5, 0.5, 0.5, 0.5}
-			rules = append(rules, &rule{t: half, u: half})
-		}
-		r := rules[len(rules)-1]
-		t, w := (1+x)/2, 1/((1-x*x)*slope*slope)
-		set := func(l *lane, v float64) { *[]*float64{&l.a, &l.b, &l.c, &l.d}[i%4] = v }
-		set(&r.t, t)
-		set(&r.u, 1-t)
-		set(&r.w, w)
-		set(&r.wu, w/(1-t))
-	}
-	return rules
+// shapPlan is what SHAP needs of an ensemble's trees for all rows: about 50
+// bytes a split, and 128 for one whose feature is split above it already.
+type shapPlan struct {
+	base   float64
+	chunks []shapChunk
+	tests
+	// own is where a split finds P and leaves Q, feature where its column's
+	// contribution is summed; both in bytes.
+	own, feature []uint32
+	twigs        []twig
+	leaves       []looseLeaf
+	// vector is how many points the vector unit walks at once; 0 without one.
+	vector int
+	walks  sync.Pool // of *shapWalk
 }

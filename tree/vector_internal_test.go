@@ -85,3 +85,75 @@ func TestVectorWalkEqualsScalarWalk(t *testing.T) {
 		}
 	}
 }
+
+// TestVectorSHAPEqualsScalarSHAP compares the walks by four and by eight points
+// and the one without vectors, on trees that keep their tables and on one too
+// large for it, with one rule, two and none of their points unused.
+func TestVectorSHAPEqualsScalarSHAP(t *testing.T) {
+	vector := vectorShap()
+	if vector == 0 {
+		t.Skip("no AVX2 here")
+	}
+	r := rng(3)
+	for _, c := range []struct {
+		name              string
+		cols, rows, depth int
+		sizes             []int // of the rules
+		tables            bool
+	}{
+		{"four points", 8, 1200, 0, []int{4}, true},
+		{"shallow", 40, 3000, 4, []int{4}, true},
+		{"two rules", 60, 600, 0, []int{8, 16}, true},
+		{"too large", 3, 20000, 0, []int{4}, false},
+	} {
+		x := Matrix{Data: make([]float32, c.rows*c.cols), Rows: c.rows, Cols: c.cols}
+		y := make([]float64, c.rows)
+		for i := range x.Data {
+			x.Data[i] = float32(r.float())
+			y[i/c.cols] += float64(x.Data[i]) * float64(i%c.cols%5)
+			if r.below(20) == 0 {
+				x.Data[i] = float32(math.NaN())
+			}
+		}
+		p := DefaultForestParams()
+		p.NEstimators, p.MaxDepth, p.MaxFeatures = 7, c.depth, 0.05
+		e, err := FitForest(x, y, nil, p, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan := e.reasons.get(e)
+		sizes := map[int]bool{}
+		for _, chunk := range plan.chunks {
+			n := 8 * len(chunk.rules)
+			if chunk.rules[0].small() {
+				n = 4
+			}
+			sizes[n] = true
+			if (chunk.tables != nil) != c.tables {
+				t.Errorf("%s: chunk of %d splits keeps tables: %v", c.name, chunk.end-chunk.splits, chunk.tables != nil)
+			}
+		}
+		for _, n := range c.sizes {
+			if !sizes[n] {
+				t.Errorf("%s: rules of %v points, none of %d", c.name, sizes, n)
+			}
+		}
+		want, got := make([]float64, c.cols), make([]float64, c.cols)
+		for i := range 60 {
+			plan.vector = 0
+			if _, err := e.SHAP(x.Row(i), want); err != nil {
+				t.Fatal(err)
+			}
+			for plan.vector = 4; plan.vector <= vector; plan.vector += 4 {
+				if _, err := e.SHAP(x.Row(i), got); err != nil {
+					t.Fatal(err)
+				}
+				for f := range got {
+					if math.Abs(got[f]-want[f]) > 1e-12*(1+math.Abs(want[f])) {
+						t.Fatalf("%s: row %d, feature %d: %v with vectors of %d, %v without", c.name, i, f, got[f], plan.vector, want[f])
+					}
+				}
+			}
+		}
+	}
+}
