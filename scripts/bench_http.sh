@@ -3,6 +3,7 @@
 # this machine, and prints requests a second and latencies side by side. All servers have the machine at once but only one
 # is asked at a time; each runs as its documentation starts it, with its access log to a file.
 #   BENCH_EACH=5s scripts/bench_http.sh    how long each of three runs a server and number of connections takes
+#   BENCH_RATE=12000 scripts/bench_http.sh requests a second of the run whose latencies count from the moment of sending
 #   BENCH_PEERS=no scripts/bench_http.sh   turbofan alone
 set -eu
 cd "$(dirname "$0")/.."
@@ -53,8 +54,13 @@ if [ "${BENCH_PEERS:-yes}" = yes ] && command -v python3 >/dev/null 2>&1; then
 fi
 
 echo "machine: $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1), $(getconf _NPROCESSORS_ONLN) processors; $($GO version); load:$(uptime | sed 's/.*load average//')"
-TURBOFAN_LOAD_TARGETS="$targets" TURBOFAN_LOAD_EACH="${BENCH_EACH:-5s}" TURBOFAN_LOAD_DATA="$data/test_FD001.txt" \
-	$GO test -tags bench -count=1 -timeout 60m -run 'TestLoad$' -v ./httpapi/bench | sed -n 's/^ *load_test.go:[0-9]*: //p; /^--- FAIL/p; /^FAIL/p'
+export TURBOFAN_LOAD_EACH="${BENCH_EACH:-5s}" TURBOFAN_LOAD_DATA="$data/test_FD001.txt"
+# load TEST: what the test of httpapi/bench says.
+load() { $GO test -tags bench -count=1 -timeout 60m -run "$1\$" -v ./httpapi/bench | sed -n 's/^ *[a-z]*_test.go:[0-9]*: //p; /^--- FAIL/p; /^FAIL/p'; }
+export TURBOFAN_LOAD_TARGETS="$targets"
+load TestLoad
+export TURBOFAN_LOAD_TARGETS="turbofan=127.0.0.1:18300/predict" TURBOFAN_LOAD_RATE="${BENCH_RATE:-12000}"
+load TestPaced
 model=$(find "$dir/data/artifacts" -name MLmodel | head -n 1)
 echo "one reading in the process, without a network: the service, the service with reasons, the handler over the service"
 TURBOFAN_LOAD_MODEL=$(dirname "$model") $GO test -tags bench -count=1 -run '^$' -bench 'Service|Request' -benchtime 1s ./httpapi/bench | grep -E '^Benchmark|FAIL'

@@ -1,6 +1,9 @@
 package sqlstore
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 const (
 	insertReading    = `INSERT INTO readings (unit_id, cycle, received_at, channels) VALUES `
@@ -38,6 +41,8 @@ type inserter struct {
 	buffer []record // of the batch being put together
 	args   []any
 	sql    map[insertKey]string
+	// rest is called between statements with the time that the one before took.
+	rest func(worked time.Duration)
 }
 
 type insertKey struct {
@@ -74,8 +79,10 @@ func (in *inserter) records(tx *txn, records []record) error {
 }
 
 func (in *inserter) rows(tx *txn, insert, keep string, width int, records []record, bind func([]any, *record) []any) error {
-	for _, size := range [...]int{128, 16, 1} {
+	// Few rows a statement: it cannot be interrupted, and requests want the processor too.
+	for _, size := range [...]int{16, 4, 1} {
 		for len(records) >= size {
+			began := time.Now()
 			args := in.args[:0]
 			for i := range records[:size] {
 				args = bind(args, &records[i])
@@ -85,6 +92,7 @@ func (in *inserter) rows(tx *txn, insert, keep string, width int, records []reco
 				return err
 			}
 			records = records[size:]
+			in.rest(time.Since(began))
 		}
 	}
 	return nil

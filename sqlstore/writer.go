@@ -15,6 +15,7 @@ import (
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 5 * time.Second
+	maxRest    = time.Millisecond
 )
 
 // writer owns the one connection that writes. Entries are committed in the order they came, many to a commit.
@@ -70,8 +71,21 @@ func newWriter(db *database, cfg Config) (*writer, error) {
 	if w.metrics, err = newMetrics(cfg.Registerer, w.length); err != nil {
 		return nil, err
 	}
+	w.insert.rest = w.rest
 	go w.run()
 	return w, nil
+}
+
+// rest leaves the processor to the requests for as long as the writer has just used it, unless somebody waits for this
+// commit or the queue grows meanwhile. A commit of hundreds of records would otherwise take a processor for milliseconds
+// in one piece, which the slowest answers then wait for.
+func (w *writer) rest(worked time.Duration) {
+	w.mu.Lock()
+	hurry := w.urgent > 0 || w.closed || w.records >= w.batch
+	w.mu.Unlock()
+	if !hurry {
+		time.Sleep(min(worked, maxRest))
+	}
 }
 
 func (w *writer) length() float64 {

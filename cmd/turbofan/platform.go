@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -370,6 +371,7 @@ func (p *platform) buildRetrain(ctx context.Context, reg *prometheus.Registry) (
 	c.ModelName, c.Experiment, c.WorkDir, c.Model, c.MinNewUnits = p.cfg.Model.Name, p.cfg.Model.Name, p.cfg.path("training"), p.cfg.learner(), p.cfg.Retrain.MinNewUnits
 	c.Every, c.Events = time.Duration(p.cfg.Retrain.Every), p.events
 	c.Watch, c.Lease = retrain.Watch{Units: p.cfg.Retrain.WatchUnits, Confidence: p.cfg.Retrain.WatchConfidence}, time.Duration(p.cfg.Retrain.Lease)
+	c.Model.NJobs = runtime.GOMAXPROCS(0) // the processors, before serve asks for more threads than that
 	c.RunTags, c.Illustrate = sourceTags("serve"), drawModel
 	p.retrain, err = retrain.New(c, p.registry, p.tracking, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: p.state, Leases: p.state},
 		lazyBaseline(p.cfg), reg, p.log.With("role", roleRetrain))

@@ -27,7 +27,9 @@ turbofan serve --tracking-uri http://mlflow.example:5000`),
 			if err != nil {
 				return err
 			}
-			log, err := newLogger(cfg.Log, cmd.ErrOrStderr())
+			lines := newLogQueue(cmd.ErrOrStderr())
+			defer lines.close()
+			log, err := newLogger(cfg.Log, lines)
 			if err != nil {
 				return err
 			}
@@ -35,6 +37,7 @@ turbofan serve --tracking-uri http://mlflow.example:5000`),
 			if err != nil {
 				return err
 			}
+			defer tuneRuntime()() // after the platform has counted the processors
 			fmt.Fprintf(cmd.OutOrStdout(), "turbofan serves from %s\n%s", p.place(), p.describe())
 			return p.serve(cmd.Context())
 		},
