@@ -253,6 +253,7 @@ func (h *Handler) serveJSON(w http.ResponseWriter, r *http.Request, c call, tail
 	}
 	a.b = append(a.b, '}')
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(a.b) // a client that has gone needs no answer
 }
 

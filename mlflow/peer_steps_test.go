@@ -97,6 +97,8 @@ func runSteps() []step {
 		{request: `POST runs/create {"experiment_id":"<exp>","run_name":"a","tags":[{"key":"mlflow.runName","value":"b"}]}`},
 		{request: `POST runs/create {"experiment_id":"99","run_name":"x"}`},
 		{request: `POST runs/create {"run_name":"x"}`, differs: showsSQL},
+		{request: `POST runs/create {"experiment_id":"<exp>"} and more`, differs: showsSQL},
+		{request: `POST experiments/search {"max_results":10} and more`},
 		{request: `POST runs/create {"experiment_id":5,"run_name":"x"}`},
 		{request: `POST runs/create {"experiment_id":"<exp>","run_name":"x","start_time":"soon"}`},
 		{request: `POST runs/create {"experiment_id":"<exp2>","run_name":"x","tags":{"a":"b"}}`, differs: lax},

@@ -33,7 +33,7 @@ type request struct {
 	err    error
 }
 
-// readRequest reads the fields. A body that is no JSON object says nothing, and so does a GET's.
+// readRequest reads the fields. A body that is no JSON object says nothing, as to MLflow's own server, and so does a GET's.
 func readRequest(w http.ResponseWriter, r *http.Request, limit int64) (*request, error) {
 	q := &request{Request: r}
 	if r.Method == http.MethodGet {
@@ -82,6 +82,9 @@ func decodeFields(body []byte) map[string]any {
 		var v any
 		if d.Decode(&v) != nil {
 			return nil
+		}
+		if _, err := d.Token(); err != io.EOF {
+			return nil // what follows an object spoils it
 		}
 		switch v := v.(type) {
 		case map[string]any:

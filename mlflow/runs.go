@@ -24,15 +24,12 @@ func runStatusNames() map[int64]string {
 func createRun(h *Handler, q *request, w *answer) error {
 	run := turbofan.Run{
 		RunInfo: turbofan.RunInfo{
-			ExperimentID: q.text("experiment_id"), Name: q.text("run_name"), UserID: q.text("user_id"), StartedAt: q.time("start_time"),
+			ExperimentID: q.need("experiment_id"), Name: q.text("run_name"), UserID: q.text("user_id"), StartedAt: q.time("start_time"),
 		},
 		Tags: q.keyValues("tags"),
 	}
 	if q.err != nil {
 		return q.err
-	}
-	if run.ExperimentID == "" {
-		run.ExperimentID = "0"
 	}
 	run, err := h.server.CreateRun(q.Context(), run)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 // maxUploadParts is how many parts a client may ask for at once.
 const maxUploadParts = 10_000
 
-// multipart answers MLflow's calls for a file in parts: create hands out an address for each part, to which the
-// client sends it without credentials, as it would to an object store; complete joins them.
+// multipart answers MLflow's calls for a file in parts: create hands out an address for each part, to which the client
+// sends it with the headers that come with it and no others, as it would to an object store; complete joins them.
 func (h *Handler) multipart(w http.ResponseWriter, r *http.Request, rest string) {
 	kind, rel, _ := strings.Cut(rest, "/")
 	calls := map[string]call{"POST create": startUpload, "POST complete": completeUpload, "POST abort": abortUpload}
@@ -67,11 +67,23 @@ func startUpload(h *Handler, q *request, w *answer) error {
 			w.object("", func() {
 				w.text("url", base+strconv.FormatInt(n, 10))
 				w.integer("part_number", n)
-				w.object("headers", func() {})
+				w.credentials(q.Request)
 			})
 		}
 	})
 	return nil
+}
+
+// credentials hands the caller's own back as the headers to send to an address that was handed out: a client sends none
+// of its own accord there, and who stands before this server may ask for them.
+func (w *answer) credentials(r *http.Request) {
+	w.object("headers", func() {
+		for _, name := range []string{"Authorization", "X-Api-Key"} {
+			if v := r.Header.Get(name); v != "" {
+				w.text(name, v)
+			}
+		}
+	})
 }
 
 // presigned says where a file can be had in ranges, which a client then asks for at the same time.
@@ -93,7 +105,7 @@ func (h *Handler) presigned(w http.ResponseWriter, r *http.Request, rest string)
 			return fmt.Errorf("close artifact: %w", err)
 		}
 		w.text("url", baseURL(q.Request)+"/api/2.0"+proxyPath+"artifacts/"+(&url.URL{Path: rel}).EscapedPath())
-		w.object("headers", func() {})
+		w.credentials(q.Request)
 		w.integer("file_size", info.Size)
 		return nil
 	}, rest)

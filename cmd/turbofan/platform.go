@@ -81,8 +81,7 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 	if err := p.openTracing(ctx); err != nil {
 		return nil, err
 	}
-	common := prometheus.NewRegistry()
-	common.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	common := newMetrics()
 	if err := p.openRegistry(ctx, common); err != nil {
 		return nil, err
 	}
@@ -110,6 +109,13 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 		}
 	}
 	return p, p.guard(common)
+}
+
+// newMetrics returns the metrics of a process, to which its parts add theirs.
+func newMetrics() *prometheus.Registry {
+	common := prometheus.NewRegistry()
+	common.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return common
 }
 
 // openState opens the store of readings, predictions, outcomes, reports and jobs.
@@ -191,23 +197,31 @@ func (p *platform) has(role string) bool { return slices.Contains(p.cfg.Roles, r
 // listen takes every port before anything else is opened, so that a port in use is the first thing said.
 func (p *platform) listen() error {
 	for _, role := range p.cfg.Roles {
-		if p.listeners[role] != nil {
-			continue
+		if err := p.listenFor(role, "--port "+role+"=NUMBER"); err != nil {
+			return err
 		}
-		addr := net.JoinHostPort(p.cfg.Host, strconv.Itoa(p.cfg.Ports[role]))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return turbofan.Wrap(turbofan.EUnavailable, err, "%s cannot listen on %s; choose another port with --port %s=NUMBER", role, addr, role)
-		}
-		p.listeners[role] = l
-		p.closers = append(p.closers, func() error {
-			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-				return err
-			}
-			return nil
-		})
 	}
 	return p.listenGRPC()
+}
+
+// listenFor takes a role's port; flag is what an error says to change it with.
+func (p *platform) listenFor(role, flag string) error {
+	if p.listeners[role] != nil {
+		return nil
+	}
+	addr := net.JoinHostPort(p.cfg.Host, strconv.Itoa(p.cfg.Ports[role]))
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return turbofan.Wrap(turbofan.EUnavailable, err, "%s cannot listen on %s; choose another port with %s", role, addr, flag)
+	}
+	p.listeners[role] = l
+	p.closers = append(p.closers, func() error {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
 }
 
 // openRegistry takes the embedded registry where this process has that role, and otherwise speaks to the MLflow server
@@ -463,6 +477,9 @@ func (p *platform) url(role string) string {
 	return p.cfg.TLS.scheme() + "://" + p.listeners[role].Addr().String()
 }
 
+// filesTimeout is how long one file may take to come to the registry, or to leave it.
+const filesTimeout = time.Hour
+
 // serve runs everything until ctx ends, then drains: the ports first, then the loops, then the stores.
 func (p *platform) serve(ctx context.Context) error {
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
@@ -478,7 +495,11 @@ func (p *platform) serve(ctx context.Context) error {
 			l = tls.NewListener(l, p.tls)
 		}
 		web.Go(func() error {
-			if err := httpapi.Serve(webCtx, l, h, httpapi.ServeOptions{Logger: p.log, DrainDelay: time.Duration(p.cfg.DrainDelay)}); err != nil {
+			o := httpapi.ServeOptions{Logger: p.log, DrainDelay: time.Duration(p.cfg.DrainDelay)}
+			if role == roleRegistry {
+				o.ReadTimeout, o.WriteTimeout = filesTimeout, filesTimeout
+			}
+			if err := httpapi.Serve(webCtx, l, h, o); err != nil {
 				return fmt.Errorf("serve %s: %w", role, err)
 			}
 			return nil

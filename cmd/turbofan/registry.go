@@ -10,9 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -29,6 +27,32 @@ type registryOptions struct {
 	port                                        int
 	allowedHosts                                []string
 	sourcePattern                               string
+	keysFile, tlsCert, tlsKey                   string
+	insecure                                    bool
+}
+
+// config is what serve would be told for the same door. Keys and certificates may come from the environment as well.
+func (o *registryOptions) config(given func(flag string) bool) (config, error) {
+	var env config
+	if err := env.readEnv(os.LookupEnv); err != nil {
+		return env, err
+	}
+	c := defaultConfig()
+	c.Roles, c.Host, c.Ports = []string{roleRegistry}, o.host, map[string]int{roleRegistry: o.port}
+	c.Auth, c.TLS, c.Insecure, c.Limits.Rate, c.Limits.Burst = env.Auth, env.TLS, env.Insecure, env.Limits.Rate, env.Limits.Burst
+	for _, f := range []struct {
+		name    string
+		to      *string
+		setting string
+	}{{"keys-file", &c.Auth.KeysFile, o.keysFile}, {"tls-cert", &c.TLS.Cert, o.tlsCert}, {"tls-key", &c.TLS.Key, o.tlsKey}} {
+		if given(f.name) {
+			*f.to = f.setting
+		}
+	}
+	if given("insecure-listen") {
+		c.Insecure = o.insecure
+	}
+	return c, c.validateAccess()
 }
 
 // sourcePatternEnv is MLflow's own name for it, so that a deployment may keep its environment.
@@ -50,7 +74,10 @@ Files go through the server into --artifact-root. With --artifact-root as a file
 
 What "mlflow server" calls --backend-store-uri and --artifacts-destination is understood for --db and
 --artifact-root; sqlite:///FILE names a file there. Several registries may share a PostgreSQL database and an
-artifact root.`,
+artifact root.
+
+Without keys the server listens on loopback alone, unless --insecure-listen allows another address. With keys, as
+turbofan keys new makes them, clients send theirs from MLFLOW_TRACKING_TOKEN.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.port < 0 || o.port > 65535 {
@@ -63,8 +90,12 @@ artifact root.`,
 			if o.db, err = databaseOf(o.db); err != nil {
 				return usagef(cmd, "--db %v", err)
 			}
+			cfg, err := o.config(cmd.Flags().Changed)
+			if err != nil {
+				return err
+			}
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			return runRegistry(cmd.Context(), o, sources, log)
+			return runRegistry(cmd.Context(), cfg, o, sources, log)
 		},
 	}
 	f := cmd.Flags()
@@ -75,6 +106,10 @@ artifact root.`,
 	f.StringVar(&o.defaultArtifactRoot, "default-artifact-root", "", "URI below which clients see the files of new experiments (default mlflow-artifacts:/)")
 	f.StringVar(&o.sourcePattern, "source-pattern", os.Getenv(sourcePatternEnv), "regular expression that the source of every new model version must match (default $"+sourcePatternEnv+")")
 	f.StringSliceVar(&o.allowedHosts, "allowed-hosts", nil, "further public names by which clients may call the server; * allows any")
+	f.StringVar(&o.keysFile, "keys-file", "", "file with the API keys that are valid, as turbofan keys new writes them; without one nobody is asked for a key")
+	f.BoolVar(&o.insecure, "insecure-listen", false, "allow an address other than loopback without API keys")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "PEM file with the server's certificate, read again when it changes; needs --tls-key")
+	f.StringVar(&o.tlsKey, "tls-key", "", "PEM file with the certificate's private key")
 	f.SetNormalizeFunc(mlflowFlag)
 	return cmd
 }
@@ -119,46 +154,36 @@ func openDatabase(ctx context.Context, db string) (*sqlstore.RegistryDB, error) 
 }
 
 // runRegistry serves until ctx ends, then lets requests finish.
-func runRegistry(ctx context.Context, o registryOptions, sources *regexp.Regexp, log *slog.Logger) (err error) {
+func runRegistry(ctx context.Context, cfg config, o registryOptions, sources *regexp.Regexp, log *slog.Logger) (err error) {
+	p := &platform{cfg: cfg, log: log, listeners: map[string]net.Listener{}, handlers: map[string]http.Handler{}}
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.listenFor(roleRegistry, "--port NUMBER"); err != nil {
+		return err
+	}
 	store, err := openDatabase(ctx, o.db)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
+	p.closers = append(p.closers, store.Close)
+	common := newMetrics()
 	reg, err := registry.Open(ctx, registry.Config{
-		ArtifactRoot: o.artifactRoot, DefaultArtifactRoot: o.defaultArtifactRoot, SourcePattern: sources, Logger: log,
+		ArtifactRoot: o.artifactRoot, DefaultArtifactRoot: o.defaultArtifactRoot, SourcePattern: sources, Logger: log, Registerer: common,
 	}, store)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, reg.Close()) }()
-	listener, err := net.Listen("tcp", net.JoinHostPort(o.host, strconv.Itoa(o.port)))
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
+	p.closers = append(p.closers, reg.Close)
 	pages, err := console.NewRegistry(console.DefaultConfig(), reg, log)
 	if err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
-	server := &http.Server{
-		Handler:           mlflow.NewHandler(reg, mlflow.HandlerConfig{Logger: log, AllowedHosts: o.allowedHosts, Pages: pages}),
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	p.handlers[roleRegistry], err = registryHandler(mlflow.NewHandler(reg, mlflow.HandlerConfig{Logger: log, AllowedHosts: o.allowedHosts, Pages: pages}), common)
+	if err != nil {
+		return err
 	}
-	log.Info("registry is ready", "address", "http://"+listener.Addr().String(), "db", store.Name(), "artifacts", o.artifactRoot)
-	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(listener) }()
-	select {
-	case err := <-stopped:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
+	if err := p.guard(common); err != nil {
+		return err
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if err := server.Shutdown(grace); err != nil {
-		return errors.Join(fmt.Errorf("stop: %w", err), server.Close())
-	}
-	return nil
+	log.Info("registry is ready", "address", p.url(roleRegistry), "db", store.Name(), "artifacts", o.artifactRoot)
+	return p.serve(ctx)
 }

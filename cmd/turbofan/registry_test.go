@@ -68,6 +68,16 @@ func TestRegistryCommand(t *testing.T) {
 	if got := run(t.Context(), []string{"registry", "--source-pattern", "("}, io.Discard, io.Discard); got != exitUsage {
 		t.Errorf("a bad pattern: exit code %d", got)
 	}
+	for _, c := range []struct{ flags, want string }{
+		{"--host 0.0.0.0", "host: \"0.0.0.0\" is not a loopback address and there are no API keys"},
+		{"--keys-file " + dir + "/none", "auth.keys_file: cannot read"},
+		{"--tls-cert x", "tls: needs both cert and key"},
+	} {
+		said.Reset()
+		if got := run(t.Context(), append([]string{"registry", "--port", "0", "--db", filepath.Join(dir, "y.db"), "--artifact-root", files}, strings.Fields(c.flags)...), io.Discard, &said); got != exitUsage || !strings.Contains(said.String(), c.want) {
+			t.Errorf("%s: exit code %d\n%s", c.flags, got, said.String())
+		}
+	}
 	if got := run(t.Context(), []string{"registry", "--port", "0", "--db", filepath.Join(dir, "x.db"), "--artifact-root", "s3://b"}, io.Discard, io.Discard); got != exitUsage {
 		t.Errorf("a bad artifact root: exit code %d", got)
 	}
