@@ -174,7 +174,7 @@ func (p *cmapssParser) row(line []byte, number int) error {
 	}
 	if unit != p.unit {
 		if began, back := p.seen[unit]; back {
-			return at(p.file, number, "unit_id", "unit %d comes back; its rows from line %d on must stand together", unit, began)
+			return at(p.file, number, "unit_id", "unit %d comes back; its rows from line %d on must stand together: sort the file by unit and cycle", unit, began)
 		}
 		p.closeUnit()
 		p.seen[unit] = number

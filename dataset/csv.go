@@ -229,7 +229,7 @@ func (p *csvParser) readHeader(header []string) error {
 	must := func(names ...string) (int, error) {
 		i, err := take(names...)
 		if err == nil && i < 0 {
-			err = at(p.file, 1, "header", "lacks the column %s", strings.Join(names, " or "))
+			err = at(p.file, 1, "header", "lacks the column %s; %s", strings.Join(names, " or "), p.found())
 		}
 		return i, err
 	}
@@ -273,6 +273,31 @@ func (p *csvParser) readHeader(header []string) error {
 	return nil
 }
 
+// found says which columns the file has, for an error.
+func (p *csvParser) found() string {
+	if len(p.header) == 1 && strings.ContainsAny(p.header[0], ";\t|") {
+		return "columns must be separated by commas"
+	}
+	const most = 30
+	names := make([]string, min(len(p.header), most))
+	for i := range names {
+		names[i] = strconv.Quote(clip([]byte(p.header[i])))
+	}
+	more := ""
+	if len(p.header) > most {
+		more = " and " + strconv.Itoa(len(p.header)-most) + " more"
+	}
+	return "it has " + strings.Join(names, ", ") + more
+}
+
+// wholeCell reads a whole number from 0 to limit, which a program that thinks in floats may have written as 87.0.
+func wholeCell(text string, limit int) (int, bool) {
+	if digits, zeros, point := strings.Cut(text, "."); point && zeros != "" && strings.Trim(zeros, "0") == "" {
+		text = digits
+	}
+	return whole([]byte(text), limit)
+}
+
 func (p *csvParser) row(record []string, line int) error {
 	if len(record) != len(p.header) {
 		return at(p.file, line, "row", "has %d columns; the header has %d", len(record), len(p.header))
@@ -281,14 +306,14 @@ func (p *csvParser) row(record []string, line int) error {
 	if err := turbofan.ValidateUnitID(id); err != nil {
 		return at(p.file, line, p.header[p.unit], "%s", err.Error())
 	}
-	cycle, ok := whole([]byte(strings.TrimSpace(record[p.cycle])), turbofan.MaxCycle)
+	cycle, ok := wholeCell(strings.TrimSpace(record[p.cycle]), turbofan.MaxCycle)
 	if !ok || cycle == 0 {
 		return at(p.file, line, p.header[p.cycle], "%q must be a whole number from 1 to %d", clip([]byte(record[p.cycle])), turbofan.MaxCycle)
 	}
 	begins := len(p.units) == 0 || p.units[len(p.units)-1].UnitID != id
 	if begins {
 		if began, back := p.seen[id]; back {
-			return at(p.file, line, p.header[p.unit], "unit %s comes back; its rows from line %d on must stand together", id, began)
+			return at(p.file, line, p.header[p.unit], "unit %s comes back; its rows from line %d on must stand together: sort the file by unit and cycle", id, began)
 		}
 		p.seen[id] = line
 		p.units = append(p.units, turbofan.History{UnitID: id})
@@ -342,7 +367,7 @@ func (p *csvParser) end(u *turbofan.History, record []string, line int, begins b
 	name, text := p.header[column], strings.TrimSpace(record[column])
 	failed := 0
 	if text != "" {
-		v, ok := whole([]byte(text), turbofan.MaxCycle)
+		v, ok := wholeCell(text, turbofan.MaxCycle)
 		if !ok {
 			return at(p.file, line, name, "%q must be a whole number of cycles, or empty where it is not known", clip([]byte(text)))
 		}

@@ -34,7 +34,7 @@ func TestReadCSV(t *testing.T) {
 }
 
 func TestReadCSVRemainingLife(t *testing.T) {
-	text := "pump,hour,load,vibration,temperature,rul\na,2,1,1,1,6\na,5,1,1,1,3\na,8,1,1,1,0\n"
+	text := "pump,hour,load,vibration,temperature,rul\na,2.0,1,1,1,6.0\na,5,1,1,1,3\na,8,1,1,1,0.00\n" // as programs write that think in floats
 	set, err := dataset.ReadCSV(strings.NewReader(text), "pumps.csv", pump())
 	if err != nil || set.Units[0].FailedAtCycle != 8 || !set.HasTruth() {
 		t.Fatalf("got %+v, %v", set, err)

@@ -273,7 +273,7 @@ func Fit(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, e
 	}
 	s := &Spec{Config: cfg, Schema: schema, Normalizer: n, Keep: n.Varying()}
 	if len(s.Keep) == 0 {
-		return nil, turbofan.Errorf(turbofan.EInvalid, "no sensor varies in every operating condition: there is nothing to learn from")
+		return nil, turbofan.Errorf(turbofan.EInvalid, "no sensor varies in every operating condition: there is nothing to learn from (how a sensor varies is measured over the first %d cycles of each unit, while it is healthy)", cfg.Condition.HealthyCycles)
 	}
 	if cfg.HealthIndex {
 		if s.Health, err = fitHealth(s, units); err != nil {

@@ -51,8 +51,8 @@ type memberInfo struct {
 	Late   bool    `json:"late,omitempty"` // answers units that joined late
 }
 
-// Save writes the artifact to dir, which must not exist: into a directory beside it first, then renamed, so that dir is
-// either whole or not there. It returns the artifact's digest.
+// Save writes the artifact to dir, which must not exist: into a directory beside it first, from where it is opened as
+// any reader would and then renamed, so that dir is either whole or not there. It returns the artifact's digest.
 func (m *Model) Save(dir string) (string, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return "", turbofan.Errorf(turbofan.EConflict, "save model: %s already exists", dir)
@@ -68,6 +68,9 @@ func (m *Model) Save(dir string) (string, error) {
 	digest, err := m.write(tmp)
 	if err != nil {
 		return "", fmt.Errorf("save model: %w", err)
+	}
+	if _, err := open(tmp); err != nil {
+		return "", fmt.Errorf("save model: it cannot be read back: %w", err)
 	}
 	if err := os.Chmod(tmp, 0o755); err != nil {
 		return "", fmt.Errorf("save model: %w", err)

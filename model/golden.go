@@ -11,11 +11,41 @@ import (
 // golden is the beginning or a late part of one unit's life with what the model said of each reading when it was
 // trained. A model that no longer says so never serves.
 type golden struct {
-	Readings []turbofan.Reading `json:"readings"`
-	RUL      []float64          `json:"rul_prediction"`
-	Lower    []float64          `json:"rul_lower"`
-	Upper    []float64          `json:"rul_upper"`
-	Fails    []float64          `json:"failure_probability"`
+	Readings []goldenReading `json:"readings"`
+	RUL      []float64       `json:"rul_prediction"`
+	Lower    []float64       `json:"rul_lower"`
+	Upper    []float64       `json:"rul_upper"`
+	Fails    []float64       `json:"failure_probability"`
+}
+
+// goldenReading is a reading whose missing sensors are null.
+type goldenReading struct {
+	UnitID   string    `json:"unit_id"`
+	Cycle    int       `json:"cycle"`
+	Settings []float64 `json:"settings"`
+	Sensors  []Number  `json:"sensors"`
+}
+
+// history returns the readings as they came.
+func (g *golden) history() *turbofan.History {
+	h := &turbofan.History{Readings: make([]turbofan.Reading, len(g.Readings))}
+	for i, r := range g.Readings {
+		h.Readings[i] = turbofan.Reading{UnitID: r.UnitID, Cycle: r.Cycle, Settings: r.Settings, Sensors: make([]float64, len(r.Sensors))}
+		for j, v := range r.Sensors {
+			h.Readings[i].Sensors[j] = float64(v)
+		}
+	}
+	return h
+}
+
+func (g *golden) keep(readings []turbofan.Reading) {
+	for _, r := range readings {
+		sensors := make([]Number, len(r.Sensors))
+		for j, v := range r.Sensors {
+			sensors[j] = Number(v)
+		}
+		g.Readings = append(g.Readings, goldenReading{UnitID: r.UnitID, Cycle: r.Cycle, Settings: r.Settings, Sensors: sensors})
+	}
 }
 
 // Sizes of the golden histories, and how far an answer may move: compilers may fuse multiply and add, so another
@@ -34,8 +64,9 @@ func makeGolden(m *Model, units []turbofan.History) ([]golden, error) {
 		if k%2 == 1 {
 			r = r[max(0, len(r)-goldenReadings):]
 		}
-		g := golden{Readings: knownOnly(r[:min(len(r), goldenReadings)])}
-		answers, err := m.predictHistory(&turbofan.History{Readings: g.Readings}, condition.NewCommissioner(m.spec.Normalizer))
+		var g golden
+		g.keep(r[:min(len(r), goldenReadings)])
+		answers, err := m.predictHistory(g.history(), condition.NewCommissioner(m.spec.Normalizer))
 		if err != nil {
 			return nil, fmt.Errorf("make golden histories: %w", err)
 		}
@@ -48,29 +79,15 @@ func makeGolden(m *Model, units []turbofan.History) ([]golden, error) {
 	return out, nil
 }
 
-// knownOnly leaves out readings with a missing sensor, which JSON cannot carry.
-func knownOnly(r []turbofan.Reading) []turbofan.Reading {
-	var out []turbofan.Reading
-	for i := range r {
-		ok := true
-		for _, v := range r[i].Sensors {
-			ok = ok && finite(v)
-		}
-		if ok {
-			out = append(out, r[i])
-		}
-	}
-	return out
-}
-
 // checkGolden replays the golden histories and reports the first answer that moved.
 func (m *Model) checkGolden() error {
 	if len(m.golden) == 0 {
 		return fmt.Errorf("check golden histories: there is none")
 	}
 	for k, g := range m.golden {
-		for i := range g.Readings {
-			if err := g.Readings[i].Validate(&m.spec.Schema, "reading"); err != nil {
+		h := g.history()
+		for i := range h.Readings {
+			if err := h.Readings[i].Validate(&m.spec.Schema, "reading"); err != nil {
 				return fmt.Errorf("check golden history %d: %w", k, err)
 			}
 		}
@@ -78,7 +95,7 @@ func (m *Model) checkGolden() error {
 		if n == 0 || len(g.RUL) != n || len(g.Lower) != n || len(g.Upper) != n || len(g.Fails) != n {
 			return fmt.Errorf("check golden history %d: it is incomplete", k)
 		}
-		answers, err := m.predictHistory(&turbofan.History{Readings: g.Readings}, condition.NewCommissioner(m.spec.Normalizer))
+		answers, err := m.predictHistory(h, condition.NewCommissioner(m.spec.Normalizer))
 		if err != nil {
 			return fmt.Errorf("check golden history %d: %w", k, err)
 		}

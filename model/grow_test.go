@@ -16,14 +16,18 @@ import (
 	"turbofan/model"
 )
 
-// TestTrainingGrows tells how time and memory of a training grow with the rows, up to TURBOFAN_BENCH_ROWS. All rows are
-// trained on up to a hundred thousand only.
+// TestTrainingGrows tells how time and memory of a training grow with the rows, from TURBOFAN_BENCH_FROM (ten thousand) up
+// to TURBOFAN_BENCH_ROWS. All rows are trained on up to a hundred thousand only.
 func TestTrainingGrows(t *testing.T) {
 	most, err := strconv.Atoi(os.Getenv("TURBOFAN_BENCH_ROWS"))
 	if err != nil {
 		t.Fatal("TURBOFAN_BENCH_ROWS is not set: the most rows to train on")
 	}
-	for rows := 10_000; rows <= most; rows *= 10 {
+	from, err := strconv.Atoi(os.Getenv("TURBOFAN_BENCH_FROM"))
+	if err != nil {
+		from = 10_000
+	}
+	for rows := from; rows <= most; rows *= 10 {
 		data := synthetic(t, rows)
 		n := 0
 		for i := range data.Units {

@@ -193,8 +193,9 @@ func (m *Model) inputExample() ([]byte, error) {
 	row := make([]float32, len(m.spec.Columns))
 	for k, g := range m.golden {
 		st, comm := m.spec.NewState(), condition.NewCommissioner(m.spec.Normalizer)
-		for i := range g.Readings {
-			if _, _, err := m.spec.Step(st, comm, &g.Readings[i], row); err != nil {
+		h := g.history()
+		for i := range h.Readings {
+			if _, _, err := m.spec.Step(st, comm, &h.Readings[i], row); err != nil {
 				return nil, fmt.Errorf("make input example: %w", err)
 			}
 		}

@@ -106,6 +106,45 @@ func TestTrainSaveOpen(t *testing.T) {
 	}
 }
 
+// A sensor that half of the fleet never sends, or all of it, or that drops out now and then, leaves a model that can be
+// saved and says the same when it is opened.
+func TestMissingSensors(t *testing.T) {
+	for name, gone := range map[string]func(unit, reading int) bool{
+		"always":         func(_, _ int) bool { return true },
+		"of some units":  func(unit, _ int) bool { return unit%2 == 0 },
+		"now and then":   func(_, reading int) bool { return reading%3 == 0 },
+		"from an age on": func(_, reading int) bool { return reading > 20 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			units := fleet(24, 1)
+			for u := range units {
+				for i := range units[u].Readings {
+					if gone(u, i) {
+						units[u].Readings[i].Sensors[2] = math.NaN()
+					}
+				}
+			}
+			dir := filepath.Join(t.TempDir(), "m")
+			if _, err := train(t, small(model.Boosting), units).Save(dir); err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(filepath.Join(dir, "golden.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var golden []struct {
+				Readings []turbofan.Reading `json:"readings"`
+			}
+			if err := json.Unmarshal(b, &golden); err != nil || len(golden) != 4 || len(golden[0].Readings) != 48 {
+				t.Errorf("%d golden histories, error %v; want 4 of 48 readings", len(golden), err)
+			}
+			if _, err := model.Open(dir); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // cut ends each unit's readings at a random age, as the test protocol does.
 func cut(units []turbofan.History) []turbofan.History {
 	rng := rand.New(rand.NewPCG(5, 5))

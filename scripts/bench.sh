@@ -2,7 +2,7 @@
 # Times training, answering and explaining beside scikit-learn and XGBoost on the same matrices in one run and prints the
 # ratios; then our own parts, and how training grows with the rows.
 #   BENCH_JOBS=1 scripts/bench.sh        one worker on both sides, measured by processor time: for a busy machine
-#   BENCH_ROWS=1000000 scripts/bench.sh  the most rows of the last part (default 100000)
+#   BENCH_ROWS=1000000 scripts/bench.sh  the most rows of the last part (default 100000); BENCH_FROM the least (10000)
 set -eu
 cd "$(dirname "$0")/.."
 GO=${GO:-go}
@@ -26,4 +26,4 @@ fi
 echo "== a model's answer and its reasons"
 $GO test -count=1 -run '^$' -bench 'Answer|Reasons|Step' -benchtime 300ms ./model ./feature | grep -E '^Benchmark'
 echo "== training a fleet of growing size, up to $rows rows"
-TURBOFAN_BENCH_ROWS="$rows" $GO test -tags bench -count=1 -timeout 120m -run 'TestTrainingGrows$' -v ./model | sed -n 's/^ *grow_test.go:[0-9]*: //p'
+TURBOFAN_BENCH_FROM="${BENCH_FROM:-10000}" TURBOFAN_BENCH_ROWS="$rows" $GO test -tags bench -count=1 -timeout 120m -run 'TestTrainingGrows$' -v ./model | sed -n 's/^ *grow_test.go:[0-9]*: //p'

@@ -150,11 +150,10 @@ func mustString(cmd *cobra.Command, name string) string {
 // openModel opens an artifact directory, or fetches a version from the registry.
 func openModel(cmd *cobra.Command, cfg config, ref, dir string) (*model.Model, error) {
 	if dir != "" {
-		m, err := model.Open(dir)
-		if errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(dir, "model.json")); errors.Is(err, os.ErrNotExist) {
 			return nil, turbofan.Invalid("--model-dir", "%s is not a model: it has no model.json", dir)
 		}
-		return m, err
+		return model.Open(dir)
 	}
 	ctx := cmd.Context()
 	if _, err := os.Stat(cfg.path("registry.db")); cfg.TrackingURI == "" && errors.Is(err, os.ErrNotExist) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -210,18 +211,32 @@ func keepPictures(ctx context.Context, tracking turbofan.Tracking, runID string,
 	return nil
 }
 
+// leftOut names the sensors that the model does not look at.
+func leftOut(m *model.Model) []string {
+	names := []string{}
+	for i, c := range m.Spec().Schema.Sensors {
+		if !slices.Contains(m.Spec().Keep, i) {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
 func printTrained(w io.Writer, asJSON bool, m *model.Model, v turbofan.ModelVersion, promoted bool, out string) error {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(map[string]any{"model_name": v.Name, "model_version": v.Version, "promoted": promoted, "digest": m.Digest(), "directory": out,
-			"metrics": m.Metrics(), "importances": m.Importances()[:min(10, len(m.Importances()))], "data": m.Data()})
+			"metrics": m.Metrics(), "importances": m.Importances()[:min(10, len(m.Importances()))], "data": m.Data(), "sensors_left_out": leftOut(m)})
 	}
 	c := m.Metrics()
 	fmt.Fprintf(w, "cross-validated by unit (%d units): RMSE %.2f, MAE %.2f, R2 %.3f, RMSE where RUL <= 30 %.2f, 90%% interval covers %.1f%% at width %.1f, AUC %.4f\n",
 		c.Units, c.RMSEClipped, c.MAE, c.R2, c.RMSE30, 100*c.Coverage, c.Width, c.AUC)
 	for _, o := range c.Origins {
 		fmt.Fprintf(w, "  %s (%d units): RMSE %.2f, interval covers %.1f%% at width %.1f\n", o.Subset, o.Units, o.RMSEClipped, 100*o.Coverage, o.Width)
+	}
+	if names := leftOut(m); len(names) > 0 {
+		fmt.Fprintf(w, "left out, for they are missing or do not vary while units are healthy: %s\n", strings.Join(names, ", "))
 	}
 	if out != "" {
 		fmt.Fprintf(w, "written to %s\n", out)

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -187,13 +188,24 @@ func tune(cmd *cobra.Command, cfg config, o tuneOptions) error {
 func newStudy(cfg config, data model.Data) *study {
 	s := &study{FormatVersion: studyFormat, Kind: cfg.Model.Kind, Subsets: cfg.Dataset.Subsets, DataDigest: data.Digest, Folds: cfg.Model.Folds, MaxRows: cfg.Model.MaxRows,
 		Seed: cfg.Model.RandomState, dimensions: searchSpace(cfg.Model.Kind), Trials: []trial{}}
+	if cfg.Schema != "" {
+		s.Subsets = []string{data.Schema.Name}
+	}
 	for _, d := range s.dimensions {
 		s.Space = append(s.Space, d.Name)
 	}
 	return s
 }
 
-func (s *study) name() string { return s.Kind + "-" + strings.Join(s.Subsets, "-") }
+// name is that of the study's file and of its runs.
+func (s *study) name() string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) || r == '-' || r == '_' {
+			return r
+		}
+		return '-'
+	}, s.Kind+"-"+strings.Join(s.Subsets, "-"))
+}
 
 // resume takes the trials of an earlier call, which must have asked the same question.
 func (s *study) resume(path string) error {
