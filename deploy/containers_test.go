@@ -319,7 +319,7 @@ func (c composition) downAndUp(ctx context.Context, units []turbofan.History) {
 	s := c.stack(ctx)
 	l := startLoad(ctx, s["predict"].url, 4, units)
 	outcomes, stop := make(chan map[string]bool), make(chan struct{})
-	go func() { outcomes <- s.inspections(ctx, stop) }()
+	go func() { outcomes <- s.inspections(ctx, "a-1", stop) }()
 	await(ctx, c.t, "some answers", func(context.Context) error {
 		if n := l.requests.Load(); n < 100 {
 			return fmt.Errorf("%d", n)
@@ -333,30 +333,11 @@ func (c composition) downAndUp(ctx context.Context, units []turbofan.History) {
 	c.up(ctx)
 	s = c.stack(ctx)
 	s.awaitVersion(ctx, c.t, "2")
-	readings := 0
-	for unit, answers := range l.answers {
-		status, err := s.predictions().Unit(ctx, unit)
-		if last := answers[len(answers)-1].Cycle; err != nil || status.LastCycle < last || status.Readings < len(answers) {
-			c.t.Errorf("unit %s: cycle %d was acknowledged; stored are %d readings up to cycle %d, %v", unit, last, status.Readings, status.LastCycle, err)
-		}
-		readings += len(answers)
-	}
-	stored, err := httpapi.NewFeedbackClient(s["feedback"].url, nil).Outcomes(ctx, turbofan.OutcomeQuery{})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	total := len(recorded)
-	for _, o := range stored {
-		delete(recorded, o.Key)
-	}
-	if len(recorded) > 0 || total == 0 || readings < 100 {
-		c.t.Errorf("of %d acknowledged outcomes %d are lost; %d readings", total, len(recorded), readings)
-	}
-	c.t.Logf("down and up under load: all of %d acknowledged readings and %d outcomes are there", readings, total)
+	s.demandAcknowledged(ctx, c.t, l, recorded)
 }
 
-// inspections sends outcomes one by one until stop is closed, and returns the keys of those that were acknowledged.
-func (s stack) inspections(ctx context.Context, stop <-chan struct{}) map[string]bool {
+// inspections sends outcomes of a unit one by one until stop is closed, and returns the keys of those that were acknowledged.
+func (s stack) inspections(ctx context.Context, unit string, stop <-chan struct{}) map[string]bool {
 	client, out := httpapi.NewFeedbackClient(s["feedback"].url, nil), map[string]bool{}
 	for i := 1; ; i++ {
 		select {
@@ -364,7 +345,7 @@ func (s stack) inspections(ctx context.Context, stop <-chan struct{}) map[string
 			return out
 		default:
 		}
-		o := turbofan.Outcome{Key: fmt.Sprintf("inspection-%d", i), UnitID: "a-1", Cycle: i, Event: "inspection"}
+		o := turbofan.Outcome{Key: fmt.Sprintf("inspection-%d", i), UnitID: unit, Cycle: i, Event: "inspection"}
 		if _, err := client.Record(ctx, []turbofan.Outcome{o}); err == nil {
 			out[o.Key] = true
 		}

@@ -53,6 +53,7 @@ type ruleFile struct {
 
 type rule struct {
 	Record, Alert, Expr, For string
+	KeepFiringFor            string `yaml:"keep_firing_for"`
 	Labels, Annotations      map[string]string
 }
 
@@ -173,7 +174,11 @@ func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack, 
 	c.Global = map[string]string{"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "500ms"}
 	c.ScrapeConfigs = slices.DeleteFunc(c.ScrapeConfigs, func(sc scrapeConfig) bool { return s[jobs[sc.JobName]].url == "" })
 	for i := range c.ScrapeConfigs {
-		c.ScrapeConfigs[i].StaticConfigs[0].Targets[0] = strings.TrimPrefix(s[jobs[c.ScrapeConfigs[i].JobName]].url, "http://")
+		targets, role := &c.ScrapeConfigs[i].StaticConfigs[0].Targets, jobs[c.ScrapeConfigs[i].JobName]
+		(*targets)[0] = strings.TrimPrefix(s[role].url, "http://")
+		if replica, ok := s[role+"2"]; ok {
+			*targets = append(*targets, strings.TrimPrefix(replica.url, "http://"))
+		}
 	}
 	dir := t.TempDir()
 	b, err := yaml.Marshal(c)

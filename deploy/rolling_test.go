@@ -61,7 +61,8 @@ func startProxy(ctx context.Context, t *testing.T, replicas []string) string {
 	return "http://" + front
 }
 
-// load sends the units' readings through one address from several connections until it is stopped.
+// load sends the units' readings through one address from several connections until it is stopped; one that failed is
+// sent again until it is answered, as a gateway does that must not leave a gap.
 type load struct {
 	requests atomic.Int64
 	mu       sync.Mutex
@@ -78,13 +79,15 @@ func startLoad(ctx context.Context, url string, workers int, units []turbofan.Hi
 			client := httpapi.NewPredictionClient(url, &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}})
 			for round := 0; ; round++ {
 				u := named(fmt.Sprintf("w%d-%d-", w, round), units[round%len(units):][:1])[0]
-				for i := range u.Readings {
+				for i := 0; i < len(u.Readings); {
 					select {
 					case <-stop:
 						return
 					default:
 					}
-					l.send(ctx, client, u.Readings[i:i+1])
+					if l.send(ctx, client, u.Readings[i:i+1]) {
+						i++
+					}
 				}
 			}
 		})
@@ -93,16 +96,17 @@ func startLoad(ctx context.Context, url string, workers int, units []turbofan.Hi
 	return l
 }
 
-func (l *load) send(ctx context.Context, client turbofan.PredictionService, reading []turbofan.Reading) {
+func (l *load) send(ctx context.Context, client turbofan.PredictionService, reading []turbofan.Reading) bool {
 	got, err := client.Predict(ctx, turbofan.PredictRequest{Readings: reading})
 	l.requests.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
 		l.failures = append(l.failures, fmt.Errorf("%s cycle %d: %w", reading[0].UnitID, reading[0].Cycle, err))
-		return
+		return false
 	}
 	l.answers[reading[0].UnitID] = append(l.answers[reading[0].UnitID], got[0])
+	return true
 }
 
 // answered reads how many predictions a replica has answered well.

@@ -183,13 +183,14 @@ func TestLockedWhileServing(t *testing.T) {
 	appendRecords(t, s, life("1", 2, 11)...)
 	err = s.Append(t.Context(), life("1", 12, 13))
 	wantError(t, err, turbofan.EUnavailable, "the store does not take writes now")
+	wantError(t, s.Ready(t.Context()), turbofan.EUnavailable, "the store does not take writes now")
 	if _, err := other.Exec(`ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
 	recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", FailedAtCycle: new(11)})
 	equal(t, "readings", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 11)
 	equal(t, "metrics", metricNames(t, registry), []string{"turbofan_store_batch_records", "turbofan_store_commit_errors_total",
-		"turbofan_store_commit_seconds", "turbofan_store_dropped_records_total", "turbofan_store_queue_records"})
+		"turbofan_store_commit_seconds", "turbofan_store_dropped_records_total", "turbofan_store_queue_records", "turbofan_store_up"})
 }
 
 func metricNames(t *testing.T, registry *prometheus.Registry) (names []string) {

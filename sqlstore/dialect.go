@@ -30,6 +30,9 @@ type dialect struct {
 	now string
 	// refused reports whether err means that the database will never take the data, however often it is tried.
 	refused func(err error) bool
+	// away reports whether err means that the database gave no answer, rather than that it answered no; again, that
+	// another connection may get one at once.
+	away func(err error) (away, again bool)
 	// hint says what an operator should look at, or nothing.
 	hint func(err error) string
 }
@@ -56,6 +59,18 @@ func sqliteDialect() dialect {
 				return true
 			default:
 				return false
+			}
+		},
+		away: func(err error) (away, again bool) {
+			e, ok := errors.AsType[*sqlite.Error](err)
+			if !ok {
+				return false, false
+			}
+			switch e.Code() & 0xff {
+			case sqlitelib.SQLITE_BUSY, sqlitelib.SQLITE_LOCKED, sqlitelib.SQLITE_IOERR, sqlitelib.SQLITE_FULL, sqlitelib.SQLITE_CANTOPEN:
+				return true, false
+			default:
+				return false, false
 			}
 		},
 		hint: sqliteHint,

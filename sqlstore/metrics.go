@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -61,6 +62,26 @@ func (m *metrics) committed(records int, took time.Duration, err error) {
 	}
 	m.batch.Observe(float64(records))
 	m.seconds.Observe(took.Seconds())
+}
+
+// watch shows at each scrape whether the store is there.
+func (m *metrics) watch(ready func(context.Context) error) error {
+	if m == nil {
+		return nil
+	}
+	up := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "turbofan_store_up", Help: "1 while the store answers and takes writes, 0 while it does not.",
+	}, func() float64 {
+		if ready(context.Background()) != nil {
+			return 0
+		}
+		return 1
+	})
+	if err := m.registerer.Register(up); err != nil {
+		return fmt.Errorf("register the store's metrics: %w", err)
+	}
+	m.registered = append(m.registered, up)
+	return nil
 }
 
 func (m *metrics) drop(records int) {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/pressly/goose/v3"
+
+	"turbofan"
 )
 
 const (
@@ -178,6 +180,17 @@ func (d *database) wrap(op string, err error) error {
 		return fmt.Errorf("%s store %s: %s: %w", op, d.name, hint, err)
 	}
 	return fmt.Errorf("%s store %s: %w", op, d.name, err)
+}
+
+// unavailable gives an error that means that the database does not answer the code that says so.
+func (d *database) unavailable(err error) error {
+	if err == nil || turbofan.ErrorCode(err) != turbofan.EInternal {
+		return err
+	}
+	if away, _ := d.dialect.away(err); !away {
+		return err
+	}
+	return turbofan.Wrap(turbofan.EUnavailable, err, "the store does not answer now")
 }
 
 // query returns the statement for q, written with "?" for each parameter, prepared on the readers.

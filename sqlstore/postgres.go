@@ -3,12 +3,15 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -18,6 +21,9 @@ import (
 
 	"turbofan"
 )
+
+// connectTimeout is how long a server may take to let us in, where the address does not say.
+const connectTimeout = 5 * time.Second
 
 // writeLock is the key of the advisory lock that one writing transaction of a database holds at a time.
 const writeLock = 0x7475_7262_6f66_616e
@@ -40,8 +46,30 @@ func postgresDialect() dialect {
 			// Class 22 is data that no column takes, class 23 a broken constraint.
 			return ok && (strings.HasPrefix(e.Code, "22") || strings.HasPrefix(e.Code, "23"))
 		},
+		away: postgresAway,
 		hint: postgresHint,
 	}
+}
+
+// postgresAway tells a server that is down, restarts or has no room from one that answers. A connection that it had ended
+// says nothing of the next one.
+func postgresAway(err error) (away, again bool) {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true, false
+	}
+	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
+		switch {
+		case strings.HasPrefix(e.Code, "57P"), strings.HasPrefix(e.Code, "08"): // it shuts down, crashed or starts
+			return true, true
+		case strings.HasPrefix(e.Code, "53"): // no disk, no memory, no connection
+			return true, false
+		}
+		return false, false
+	}
+	_, network := errors.AsType[net.Error](err)
+	gone := network || pgconn.SafeToRetry(err) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return gone, gone
 }
 
 // postgresHint turns the failures an operator meets into what to look at.
@@ -88,10 +116,13 @@ func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOpt
 	if opt.readers <= 0 {
 		opt.readers = defaultReaders
 	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = connectTimeout
+	}
 	d := &database{
 		name:    net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))) + "/" + cfg.Database,
 		dialect: postgresDialect(), stmts: map[string]*sql.Stmt{},
-		writer: stdlib.OpenDB(*cfg), reader: stdlib.OpenDB(*cfg),
+		writer: stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(guardSession)), reader: stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(guardSession)),
 	}
 	d.writer.SetMaxOpenConns(1)
 	d.reader.SetMaxOpenConns(opt.readers)
@@ -111,4 +142,11 @@ func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOpt
 		return nil, errors.Join(err, d.close())
 	}
 	return d, nil
+}
+
+// guardSession has the server end a connection whose process or machine is gone: in the middle of a transaction that would
+// hold up every other writer.
+func guardSession(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SET idle_in_transaction_session_timeout = '30s'; SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3")
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -18,27 +19,46 @@ func TestPostgres(t *testing.T) {
 	conformance(t, func(t *testing.T) *sqlstore.State { return openState(t, sqlstore.Config{DSN: server.Schema(t)}) })
 	t.Run("two replicas share a unit", func(t *testing.T) { testReplicas(t, sqlstore.Config{DSN: server.Schema(t)}) })
 	t.Run("a lost connection is opened again", func(t *testing.T) { testReconnect(t, server) })
+	t.Run("a server that is away", func(t *testing.T) { testAway(t, server) })
 	t.Run("a newer schema is refused", func(t *testing.T) { testNewerSchema(t, server) })
 }
 
-// testReconnect has the server end every connection of a store that serves.
+// testReconnect has the server end every connection of a store that serves, as its restart does: nobody may notice.
 func testReconnect(t *testing.T, server *postgrestest.Server) {
 	s := openState(t, sqlstore.Config{DSN: server.Schema(t)})
 	appendRecords(t, s, record("1", 1))
 	recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", Cycle: 1, Event: "inspection"})
-	server.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
-	// The first call after that finds the connection dead and may say so; records are kept and written again.
-	appendRecords(t, s, record("1", 2))
-	for tries := 0; ; tries++ {
-		_, err := s.Record(t.Context(), []turbofan.Outcome{{Key: "k", UnitID: "1", FailedAtCycle: new(9)}})
-		if err == nil {
-			break
-		}
-		if tries == 3 || turbofan.ErrorCode(err) != turbofan.EUnavailable {
-			t.Fatal(err)
-		}
+	var readers sync.WaitGroup // so that several connections wait for the next one
+	for range 8 {
+		readers.Go(func() { equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 1) })
 	}
+	readers.Wait()
+	server.Exec(t, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`)
+	equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 1)
+	appendRecords(t, s, record("1", 2))
+	recordOutcomes(t, s, turbofan.Outcome{Key: "k", UnitID: "1", FailedAtCycle: new(9)})
 	equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 2)
+	equal(t, "ready", s.Ready(t.Context()), nil)
+}
+
+// testAway stops the server of a store that serves: reads and writes say so at once, and work again once it is back.
+func testAway(t *testing.T, server *postgrestest.Server) {
+	s := openState(t, sqlstore.Config{DSN: server.Schema(t)})
+	appendRecords(t, s, record("1", 1))
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	server.Stop(t)
+	_, err := s.History(t.Context(), "1", 0)
+	wantError(t, err, turbofan.EUnavailable, "the store does not answer now")
+	appendRecords(t, s, record("1", 2)) // kept in memory meanwhile
+	_, err = s.Record(t.Context(), []turbofan.Outcome{{UnitID: "1", Cycle: 1, Event: "inspection"}})
+	wantError(t, err, turbofan.EUnavailable, "the store does not take writes now")
+	wantError(t, s.Ready(t.Context()), turbofan.EUnavailable, "the store does not take writes now")
+	server.Run(t)
+	equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 2)
+	equal(t, "outcomes", len(must[[]turbofan.Outcome](t)(s.Outcomes(t.Context(), turbofan.OutcomeQuery{}))), 0)
+	equal(t, "ready", s.Ready(t.Context()), nil)
 }
 
 func testNewerSchema(t *testing.T, server *postgrestest.Server) {

@@ -171,7 +171,7 @@ func (tx *registryTx) commit(batch []*registryOp) {
 
 // try runs the batch in a transaction and sets the error of each.
 func (tx *registryTx) try(batch []*registryOp) error {
-	err := badValue(tx.transact(batch))
+	err := tx.db.unavailable(badValue(tx.transact(batch)))
 	for _, op := range batch {
 		op.err = err
 	}
@@ -179,11 +179,7 @@ func (tx *registryTx) try(batch []*registryOp) error {
 }
 
 func (tx *registryTx) transact(batch []*registryOp) error {
-	known := tx.db.session != nil
 	t, err := begin(tx.db)
-	if err != nil && known {
-		t, err = begin(tx.db) // the server may have ended the connection meanwhile
-	}
 	if err != nil {
 		return tx.db.wrap("write", err)
 	}
@@ -254,10 +250,10 @@ func (s snapshot) QueryContext(ctx context.Context, query string, args ...any) (
 func (d *RegistryDB) view(ctx context.Context, fn func(q queryer) error) error {
 	tx, err := d.db.reader.BeginTx(ctx, d.db.dialect.snapshot)
 	if err != nil {
-		return fmt.Errorf("read registry: %w", err)
+		return d.db.unavailable(fmt.Errorf("read registry: %w", err))
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
-	return fn(snapshot{tx, d.db.dialect})
+	return d.db.unavailable(fn(snapshot{tx, d.db.dialect}))
 }
 
 // each calls scan for every row of a query.

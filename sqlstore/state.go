@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,6 +52,11 @@ type State struct {
 	db  *database
 	w   *writer
 	cfg Config
+
+	heard  atomic.Int64 // when a read was answered last, in nanoseconds since 1970
+	asking sync.Mutex   // held by the one Ready that asks the database
+	asked  time.Time    // under asking
+	answer error        // what it said then
 }
 
 var (
@@ -72,6 +79,9 @@ func OpenState(ctx context.Context, cfg Config) (*State, error) {
 	if cfg.Delay <= 0 {
 		cfg.Delay = 10 * time.Millisecond
 	}
+	if cfg.Readers <= 0 {
+		cfg.Readers = defaultReaders
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -83,7 +93,11 @@ func OpenState(ctx context.Context, cfg Config) (*State, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.close())
 	}
-	return &State{db: db, w: w, cfg: cfg}, nil
+	s := &State{db: db, w: w, cfg: cfg}
+	if err := w.metrics.watch(s.Ready); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 func openState(ctx context.Context, cfg Config) (*database, error) {
@@ -124,25 +138,45 @@ func (s *State) catchUp(ctx context.Context) error {
 	return s.Flush(ctx)
 }
 
-// rows runs a reading query and calls scan for each row.
+// rows runs a reading query and calls scan for each row. A query that the server answered nothing to, because it had
+// ended the connection, is asked again on another one, of which the pool may hold as many that ended.
 func (s *State) rows(ctx context.Context, op, query string, args []any, scan func(*sql.Rows) error) error {
 	if !s.w.open() {
 		return errClosed()
 	}
-	stmt, err := s.db.query(ctx, query)
+	for attempt := 0; ; attempt++ {
+		scanned, err := s.db.read(ctx, query, args, scan)
+		if err == nil {
+			s.heard.Store(time.Now().UnixNano())
+			return nil
+		}
+		away, again := s.db.dialect.away(err)
+		if ctx.Err() != nil || !away {
+			return s.db.wrap(op, err)
+		}
+		if again && scanned == 0 && attempt <= s.cfg.Readers {
+			continue
+		}
+		return s.db.wrap(op, s.db.unavailable(err))
+	}
+}
+
+// read runs a query and returns how many rows were scanned.
+func (d *database) read(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) (scanned int, err error) {
+	stmt, err := d.query(ctx, query)
 	if err != nil {
-		return s.db.wrap(op, err)
+		return 0, err
 	}
 	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
-		return s.db.wrap(op, err)
+		return 0, err
 	}
-	for rows.Next() {
+	for ; rows.Next(); scanned++ {
 		if err := scan(rows); err != nil {
-			return s.db.wrap(op, errors.Join(err, rows.Close()))
+			return scanned, errors.Join(err, rows.Close())
 		}
 	}
-	return s.db.wrap(op, errors.Join(rows.Err(), rows.Close()))
+	return scanned, errors.Join(rows.Err(), rows.Close())
 }
 
 // bound turns a limit of which 0 or less means none into SQL's.

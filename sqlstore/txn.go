@@ -19,8 +19,18 @@ type session struct {
 // those that share the commit.
 type txn struct{ *session }
 
-// begin starts a transaction on the store's session, which it opens when there is none.
+// begin starts a transaction on the store's session, which it opens when there is none, and anew when the server has
+// ended the one there was.
 func begin(db *database) (*txn, error) {
+	used := db.session != nil
+	tx, err := beginOn(db)
+	if away, again := db.dialect.away(err); used && away && again {
+		return beginOn(db)
+	}
+	return tx, err
+}
+
+func beginOn(db *database) (*txn, error) {
 	ctx := context.Background()
 	if db.session == nil {
 		conn, err := db.writer.Conn(ctx)

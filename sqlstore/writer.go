@@ -166,6 +166,13 @@ func (w *writer) open() bool {
 	return !w.closed
 }
 
+// cause is why the newest commit failed, nil after one that did not.
+func (w *writer) cause() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failing
+}
+
 // refusing is what callers get while commits fail; the cause is for the log.
 func refusing(cause error) error {
 	return &turbofan.Error{Code: turbofan.EUnavailable, Message: "the store does not take writes now", Err: cause}

@@ -302,6 +302,18 @@ func (p *platform) api(role string, reg *prometheus.Registry, ready func(context
 	return c, httpapi.Options{Registry: reg, Logger: p.log.With("role", role), Ready: ready}
 }
 
+// allReady is nil where all are.
+func allReady(parts ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		for _, ready := range parts {
+			if err := ready(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (err error) {
 	c := predict.DefaultConfig()
 	c.ModelName, c.CacheDir, c.RefreshEvery = p.cfg.Model.Name, p.cfg.path("serving"), time.Duration(p.cfg.Refresh)
@@ -321,7 +333,11 @@ func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (er
 	if err != nil {
 		return err
 	}
-	ac, ao := p.api(rolePredict, reg, p.ready)
+	ready := p.ready
+	if c.Shared { // an answer waits until it is stored
+		ready = allReady(ready, p.state.Ready)
+	}
+	ac, ao := p.api(rolePredict, reg, ready)
 	ao.Releases = releases
 	p.handlers[rolePredict], err = httpapi.PredictionHandler(ac, p.predict, ao)
 	return err
@@ -356,7 +372,7 @@ func (p *platform) buildFeedback(_ context.Context, reg *prometheus.Registry) (e
 	if err != nil {
 		return err
 	}
-	ac, ao := p.api(roleFeedback, reg, nil)
+	ac, ao := p.api(roleFeedback, reg, p.state.Ready)
 	p.handlers[roleFeedback], err = httpapi.FeedbackHandler(ac, p.feedback, ao)
 	return err
 }
@@ -393,7 +409,7 @@ func (p *platform) buildRetrain(ctx context.Context, reg *prometheus.Registry) (
 		return err
 	}
 	p.run = append(p.run, p.bootstrap, p.retrain.Run)
-	ac, ao := p.api(roleRetrain, reg, nil)
+	ac, ao := p.api(roleRetrain, reg, p.state.Ready)
 	p.handlers[roleRetrain], err = httpapi.RetrainingHandler(ac, p.retrain, ao)
 	return err
 }

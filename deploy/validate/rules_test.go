@@ -31,6 +31,14 @@ func TestPrometheusRule(t *testing.T) {
 		}
 		groups = append(groups, file.Groups...)
 	}
+	names := map[any]bool{}
+	for _, g := range groups {
+		name := g.(map[string]any)["name"]
+		if names[name] {
+			t.Errorf("two groups are named %v: the operator's list of groups has that as its key, and a server refuses the object", name)
+		}
+		names[name] = true
+	}
 	b, err := yaml.Marshal(map[string]any{"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule",
 		"metadata": map[string]any{"name": "turbofan"}, "spec": map[string]any{"groups": groups}})
 	if err != nil {

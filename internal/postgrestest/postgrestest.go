@@ -18,8 +18,11 @@ import (
 
 // Server is a running server; the end of the test that started it ends it.
 type Server struct {
-	dir, psql string
-	schemas   int
+	dir, bin string
+	attr     *syscall.SysProcAttr
+	server   *exec.Cmd
+	drained  chan struct{} // closed once the server's log has ended
+	schemas  int
 }
 
 // Start starts the newest PostgreSQL that is installed, on a socket in a temporary directory. A test is skipped where
@@ -60,16 +63,18 @@ func Start(t *testing.T) *Server {
 	if out, err := initdb.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
-	s := &Server{dir: dir, psql: filepath.Join(bin, "psql")}
-	s.run(t, attr, filepath.Join(bin, "postgres"), data)
+	s := &Server{dir: dir, bin: bin, attr: attr}
+	t.Cleanup(func() { s.Stop(t) })
+	s.Run(t)
 	return s
 }
 
-// run starts the server and waits until it takes connections.
-func (s *Server) run(t *testing.T, attr *syscall.SysProcAttr, binary, data string) {
+// Run starts the server, anew after Stop, and waits until it takes connections.
+func (s *Server) Run(t *testing.T) {
 	t.Helper()
-	server := exec.Command(binary, "-D", data, "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=50")
-	server.SysProcAttr, server.Dir = attr, s.dir
+	server := exec.Command(filepath.Join(s.bin, "postgres"), "-D", filepath.Join(s.dir, "data"), "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=50",
+		"-c", "fsync=off") // no test outlives a crash of the machine
+	server.SysProcAttr, server.Dir = s.attr, s.dir
 	log, err := server.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -77,30 +82,39 @@ func (s *Server) run(t *testing.T, attr *syscall.SysProcAttr, binary, data strin
 	if err := server.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.server = server
 	lines := bufio.NewScanner(log)
 	ready := false
 	for !ready && lines.Scan() {
 		ready = strings.Contains(lines.Text(), "ready to accept connections")
 	}
 	drained := make(chan struct{})
+	s.drained = drained
 	go func() {
 		defer close(drained)
 		for lines.Scan() {
 			continue // a full pipe would stop the server
 		}
 	}()
-	t.Cleanup(func() {
-		if err := server.Process.Signal(syscall.SIGINT); err != nil { // PostgreSQL's fast shutdown
-			t.Error(err)
-		}
-		<-drained
-		if err := server.Wait(); err != nil {
-			t.Errorf("the server ended with %v", err)
-		}
-	})
 	if !ready {
 		t.Fatal("the server did not start")
 	}
+}
+
+// Stop ends the server, with the connections that it has, as its restart does. It may be called twice.
+func (s *Server) Stop(t *testing.T) {
+	t.Helper()
+	if s.server == nil {
+		return
+	}
+	if err := s.server.Process.Signal(syscall.SIGINT); err != nil { // PostgreSQL's fast shutdown
+		t.Error(err)
+	}
+	<-s.drained
+	if err := s.server.Wait(); err != nil {
+		t.Errorf("the server ended with %v", err)
+	}
+	s.server = nil
 }
 
 // lesserUser is a user that PostgreSQL lets start it, as it does not let root.
@@ -141,7 +155,7 @@ func (s *Server) Schema(t *testing.T) string {
 // Exec has the server run statements, and returns what psql prints of them: rows without headers.
 func (s *Server) Exec(t *testing.T, statements string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), s.psql, "-h", s.dir, "-U", "turbofan", "-d", "postgres", "-qtAX", "-v", "ON_ERROR_STOP=1", "-c", statements).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), filepath.Join(s.bin, "psql"), "-h", s.dir, "-U", "turbofan", "-d", "postgres", "-qtAX", "-v", "ON_ERROR_STOP=1", "-c", statements).CombinedOutput()
 	if err != nil {
 		t.Fatalf("psql: %v\n%s", err, out)
 	}

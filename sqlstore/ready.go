@@ -1,0 +1,53 @@
+package sqlstore
+
+import (
+	"context"
+	"time"
+
+	"turbofan"
+)
+
+const (
+	// freshFor is how long a database that answered counts as there, and one that did not as away.
+	freshFor = time.Second
+	// probeFor is how long it may take to answer.
+	probeFor = time.Second
+)
+
+// Ready is EUnavailable while the store does not answer, or does not take writes. It may be called in a busy loop: under
+// load the answers to others tell, otherwise the database is asked once a second at most.
+func (s *State) Ready(ctx context.Context) error {
+	if !s.w.open() {
+		return errClosed()
+	}
+	failing := s.w.cause()
+	if failing == nil && (s.cfg.DSN == "" || time.Since(time.Unix(0, s.heard.Load())) < freshFor) {
+		return nil
+	}
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	if time.Since(s.asked) < freshFor {
+		return s.answer
+	}
+	// The first who asks answers for all that wait here: that one may go away.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeFor)
+	defer cancel()
+	s.answer = s.probe(ctx, failing)
+	s.asked = time.Now()
+	return s.answer
+}
+
+// probe asks the database: for a row to be written where the newest commit failed, else for any answer.
+func (s *State) probe(ctx context.Context, failing error) error {
+	if failing != nil {
+		if _, err := s.Acquire(ctx, "probe", "probe", time.Millisecond); err != nil {
+			return turbofan.Wrap(turbofan.EUnavailable, err, "the store does not take writes now")
+		}
+		return nil
+	}
+	const nothing = "SELECT 1 WHERE 1 = 0"
+	if err := s.rows(ctx, "ask", nothing, nil, nil); err != nil {
+		return turbofan.Wrap(turbofan.EUnavailable, err, "the store does not answer now")
+	}
+	return nil
+}
