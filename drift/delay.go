@@ -97,15 +97,22 @@ func everOutside(ref *reference.Reference, units []turbofan.History, rule Config
 	const stretch = 20
 	const visibleAbove = 1
 	out := make([]bool, len(units))
+	readings := make([]turbofan.StoredReading, stretch)
 	for u := range units {
 		h := &units[u]
 		for from := 0; from+stretch <= len(h.Readings) && !out[u]; from += stretch {
-			w := Window{Readings: make([]turbofan.StoredReading, stretch)}
-			for i := range w.Readings {
-				w.Readings[i].Reading = h.Readings[from+i]
+			for i := range readings {
+				readings[i].Reading = h.Readings[from+i]
 			}
-			for _, conditions := range deviations(ref, gather(ref, w, rule)) {
-				ratio, _, ok := distance(ref, conditions)
+			c, err := NewCollector(ref, nil, rule)
+			if err != nil {
+				return nil, err
+			}
+			if err := c.Add(readings); err != nil {
+				return nil, err
+			}
+			for _, seen := range c.units {
+				ratio, _, ok := distance(ref, seen.conditions)
 				above, known := ref.Further(ratio)
 				out[u] = out[u] || ok && known && above <= visibleAbove
 			}

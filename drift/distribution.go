@@ -1,10 +1,5 @@
 package drift
 
-import (
-	"turbofan/reference"
-	"turbofan/stat"
-)
-
 // Distribution is one channel in the bins of the reference, for a picture.
 type Distribution struct {
 	Channel string `json:"channel"`
@@ -15,30 +10,25 @@ type Distribution struct {
 	Current  []float64 `json:"current"`
 }
 
-// Distributions returns what Judge compares, channel by channel in the order of the reference; a channel without a
+// Distributions returns what Judge compared, channel by channel in the order of the reference; a channel without a
 // value in the window is left out.
-func Distributions(ref *reference.Reference, w Window, cfg Config) []Distribution {
-	rows := gather(ref, w, cfg)
+func (c *Collector) Distributions() []Distribution {
 	var out []Distribution
-	for i := range ref.Profile.Channels {
-		c := &ref.Profile.Channels[i]
-		ages, n := make([]float64, len(ref.Profile.AgeEdges)+1), 0.0
-		for r, v := range rows.values[i] {
-			if v == v {
-				ages[ref.Profile.Band(rows.age[r])]++
-				n++
-			}
+	for i := range c.ref.Profile.Channels {
+		channel := &c.ref.Profile.Channels[i]
+		current, expected := c.found.Counts(i)
+		n := 0.0
+		for _, k := range current {
+			n += k
 		}
 		if n == 0 {
 			continue
 		}
-		d := Distribution{Channel: c.Name, Edges: c.Edges, Expected: ref.Profile.Expected(i, ages), Current: make([]float64, len(c.Edges)+1)}
-		stat.Histogram(rows.values[i], c.Edges, d.Current)
-		for b := range d.Current {
-			d.Expected[b] /= n
-			d.Current[b] /= n
+		for b := range current {
+			current[b] /= n
+			expected[b] /= n
 		}
-		out = append(out, d)
+		out = append(out, Distribution{Channel: channel.Name, Edges: channel.Edges, Expected: expected, Current: current})
 	}
 	return out
 }

@@ -18,6 +18,11 @@ type Window struct {
 	Readings []turbofan.StoredReading
 	// Unseen are the conditions learned since training; see Conditions.
 	Unseen []condition.Regime
+	Evidence
+}
+
+// Evidence is what speaks for or against drift beside the readings of a window.
+type Evidence struct {
 	// Scored are predictions of the reference's model whose truth is known; may be empty.
 	Scored []turbofan.ScoredPrediction
 	// Predictions are the answers of the reference's model to the readings; may be empty.
@@ -26,110 +31,66 @@ type Window struct {
 	Drifting bool
 }
 
-// Judge compares a window with the reference and draws a verdict. The report has no identity, time or model: those
-// belong to the caller. The same arguments give the same report. An error means that the configuration breaks a rule or
-// that the reference does not fit together.
+// Judge compares a window with the reference and draws a verdict; a Collector does the same page by page. The report has
+// no identity, time or model: those belong to the caller. The same arguments give the same report. An error means that
+// the configuration breaks a rule or that the reference does not fit together.
 func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport, error) {
-	if err := cfg.validateRule(); err != nil {
+	c, err := NewCollector(ref, w.Unseen, cfg)
+	if err != nil {
 		return turbofan.DriftReport{}, err
 	}
-	cfg.MinRows = min(cfg.MinRows, cfg.Window)
-	var report turbofan.DriftReport
-	if n := len(w.Readings); n > 0 {
-		report.FromSeq, report.ToSeq = w.Readings[0].Seq, w.Readings[n-1].Seq
+	if err := c.Add(w.Readings); err != nil {
+		return turbofan.DriftReport{}, err
 	}
-	rows := gather(ref, w, cfg)
-	report.Rows, report.Units, report.NewConditions = len(rows.age), len(rows.units), rows.conditions
-	report.Quality = quality(ref, w.Readings, rows)
-	liveError(&report, ref, w.Scored, cfg)
-	estimateError(&report, ref, w.Predictions)
-	if err := comparePredictions(&report, ref, w.Predictions, cfg); err != nil {
+	return c.Judge(w.Evidence)
+}
+
+// Judge draws the verdict on what was added; see the function of that name.
+func (c *Collector) Judge(e Evidence) (turbofan.DriftReport, error) {
+	var report turbofan.DriftReport
+	if err := c.compare(); err != nil {
+		return report, err
+	}
+	report.FromSeq, report.ToSeq = c.from, c.to
+	report.Rows, report.Units, report.NewConditions = c.rows, c.judged, c.conditions()
+	report.Quality = c.issues()
+	liveError(&report, c.ref, e.Scored, c.cfg)
+	estimateError(&report, c.ref, e.Predictions)
+	if err := comparePredictions(&report, c.ref, e.Predictions, c.cfg); err != nil {
 		return report, fmt.Errorf("judge drift: %w", err)
 	}
-	if report.Rows < cfg.MinRows || report.Units < cfg.MinUnits {
-		report.Verdict, report.Because = turbofan.InsufficientData, missing(&report, rows, cfg)
-		report.Threshold = cfg.Threshold
+	if report.Rows < c.cfg.MinRows || report.Units < c.cfg.MinUnits {
+		report.Verdict, report.Because = turbofan.InsufficientData, c.missing(&report)
+		report.Threshold = c.cfg.Threshold
 		return report, nil
 	}
-	scores, err := ref.Profile.CompareUnits(rows.values, rows.age, rows.unit)
+	scores, err := c.found.Scores()
 	if err != nil {
 		return report, fmt.Errorf("judge drift: %w", err)
 	}
-	v := newBounds(cfg, w.Drifting)
+	v := newBounds(c.cfg, e.Drifting)
 	for i := range scores {
-		report.Channels = append(report.Channels, v.channel(&scores[i], channelOf(ref.Profile, scores[i].Name)))
+		report.Channels = append(report.Channels, v.channel(&scores[i], channelOf(c.ref.Profile, scores[i].Name)))
 	}
-	report.Spread = unitSpread(ref, rows, cfg)
-	conclude(&report, cfg)
+	report.Spread = c.unitSpread()
+	conclude(&report, c.cfg)
 	return report, nil
-}
-
-// rows are the readings of a window that can be judged, normalised by condition.
-type rows struct {
-	values     [][]float64 // [channel of the profile][row]
-	age, unit  []int
-	regime     []int16        // of each row, in the atlas; those of training come first
-	units      map[string]int // number of each unit
-	foreign    int            // readings left out: their condition cannot be used yet
-	misfit     int            // readings left out: not as many values as the schema has
-	conditions []turbofan.NewCondition
-}
-
-func gather(ref *reference.Reference, w Window, cfg Config) *rows {
-	places := newAtlas(cfg, ref.Normalizer, w.Unseen)
-	out := &rows{values: make([][]float64, len(ref.Keep)), units: map[string]int{}}
-	for i := range out.values {
-		out.values[i] = make([]float64, 0, len(w.Readings))
-	}
-	known, others := newCounts(len(places.known.Regimes)), newCounts(len(places.others.Regimes))
-	z := make([]float64, len(ref.Keep))
-	for i := range w.Readings {
-		r := &w.Readings[i].Reading
-		if !fits(places.known, r) {
-			out.misfit++
-			continue
-		}
-		k := places.known.Find(r.Settings)
-		if k < 0 {
-			out.foreign++
-			if o := places.other(r.Settings); o >= 0 {
-				others.add(o, r.UnitID)
-			}
-			continue
-		}
-		if k >= places.base {
-			known.add(k, r.UnitID)
-		}
-		ref.Normalize(r, &places.known.Regimes[k], z)
-		for j, v := range z {
-			out.values[j] = append(out.values[j], v)
-		}
-		number, seen := out.units[r.UnitID]
-		if !seen {
-			number = len(out.units)
-			out.units[r.UnitID] = number
-		}
-		out.age, out.unit = append(out.age, r.Cycle), append(out.unit, number)
-		out.regime = append(out.regime, int16(k))
-	}
-	out.conditions = append(known.describe(places.known.Regimes, true), others.describe(places.others.Regimes, false)...)
-	return out
 }
 
 // counts counts rows and units by condition.
 type counts struct {
 	rows  []int
-	units []map[string]struct{}
+	units []map[int]struct{}
 }
 
-func newCounts(n int) *counts { return &counts{make([]int, n), make([]map[string]struct{}, n)} }
+func newCounts(n int) *counts { return &counts{make([]int, n), make([]map[int]struct{}, n)} }
 
-func (c *counts) add(k int, unit string) {
+func (c *counts) add(k, unit int) {
 	for k >= len(c.rows) {
 		c.rows, c.units = append(c.rows, 0), append(c.units, nil)
 	}
 	if c.units[k] == nil {
-		c.units[k] = map[string]struct{}{}
+		c.units[k] = map[int]struct{}{}
 	}
 	c.rows[k]++
 	c.units[k][unit] = struct{}{}
@@ -146,20 +107,20 @@ func (c *counts) describe(regimes []condition.Regime, commissioned bool) []turbo
 }
 
 // missing says what a window lacks to be judged.
-func missing(report *turbofan.DriftReport, r *rows, cfg Config) string {
+func (c *Collector) missing(report *turbofan.DriftReport) string {
 	var short []string
-	if report.Rows < cfg.MinRows {
-		short = append(short, fmt.Sprintf("%d of %d rows", report.Rows, cfg.MinRows))
+	if report.Rows < c.cfg.MinRows {
+		short = append(short, fmt.Sprintf("%d of %d rows", report.Rows, c.cfg.MinRows))
 	}
-	if report.Units < cfg.MinUnits {
-		short = append(short, fmt.Sprintf("%d of %d units", report.Units, cfg.MinUnits))
+	if report.Units < c.cfg.MinUnits {
+		short = append(short, fmt.Sprintf("%d of %d units", report.Units, c.cfg.MinUnits))
 	}
 	why := "only " + strings.Join(short, " and ")
-	if r.foreign > 0 {
-		why += fmt.Sprintf("; %d rows left out, their operating condition is not commissioned yet (it takes %d new units)", r.foreign, cfg.ProvisionalUnits)
+	if c.foreign > 0 {
+		why += fmt.Sprintf("; %d rows left out, their operating condition is not commissioned yet (it takes %d new units)", c.foreign, c.cfg.ProvisionalUnits)
 	}
-	if r.misfit > 0 {
-		why += fmt.Sprintf("; %d rows left out, they do not fit the model's schema", r.misfit)
+	if c.misfit > 0 {
+		why += fmt.Sprintf("; %d rows left out, they do not fit the model's schema", c.misfit)
 	}
 	return why
 }

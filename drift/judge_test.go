@@ -166,7 +166,7 @@ func TestPredictionsAreCompared(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, _, shorter := predictions(-40, 40)
-	w := drift.Window{Readings: stored(newFleet(60, 14).read(world{load: 1}, 1000)), Predictions: same}
+	w := drift.Window{Readings: stored(newFleet(60, 14).read(world{load: 1}, 1000)), Evidence: drift.Evidence{Predictions: same}}
 	if d := judge(t, ref, w).Prediction; d == nil || d.Drifted || d.Channel != reference.PredictionChannel || math.Abs(d.MeanShift) > 1e-9 {
 		t.Errorf("the same predictions give %+v", d)
 	}

@@ -35,60 +35,94 @@ const (
 	maxIssues = 20
 )
 
-// quality lists faults of the data, apart from drift: a broken sensor is to be repaired, not to be learned.
-func quality(ref *reference.Reference, readings []turbofan.StoredReading, r *rows) []turbofan.QualityIssue {
+// faults are what a window's readings show of the sensors.
+type faults struct {
+	ref       *reference.Reference
+	total     int   // readings that fit the schema
+	empty     []int // of them, by channel, without a value
+	low, high []float64
+	out       []int // values beyond low or high, by channel
+	outUnits  []map[int]struct{}
+}
+
+// run is how long a sensor of a unit has said the same.
+type run struct {
+	last            float64
+	length, longest int
+}
+
+func newFaults(ref *reference.Reference) faults {
+	n := len(ref.Keep)
+	f := faults{ref: ref, empty: make([]int, n), low: make([]float64, n), high: make([]float64, n), out: make([]int, n), outUnits: make([]map[int]struct{}, n)}
+	for j := range ref.Keep {
+		f.low[j], f.high[j] = math.Inf(-1), math.Inf(1)
+		if q := ref.Profile.Channels[j].Quantiles; len(q) > 0 {
+			low, high := q[0], q[len(q)-1]
+			f.low[j], f.high[j] = low-farMargin*(high-low), high+farMargin*(high-low)
+		}
+	}
+	return f
+}
+
+// add looks at a reading of u for sensors that are silent or repeat themselves.
+func (f *faults) add(r *turbofan.Reading, u *unitState) {
+	f.total++
+	if u.runs == nil {
+		u.runs = make([]run, len(f.ref.Keep))
+	}
+	for j, sensor := range f.ref.Keep {
+		v, x := r.Sensors[sensor], &u.runs[j]
+		if v != v {
+			f.empty[j]++
+		}
+		if x.length > 0 && v == x.last {
+			x.length++
+		} else {
+			x.last, x.length = v, 1
+		}
+		x.longest = max(x.longest, x.length)
+	}
+}
+
+// far counts the normalised values that neither training nor any wear explains.
+func (f *faults) far(values [][]float64, unit []int) {
+	for j := range values {
+		low, high := f.low[j], f.high[j]
+		for i, v := range values[j] {
+			if v < low || v > high {
+				f.out[j]++
+				if f.outUnits[j] == nil {
+					f.outUnits[j] = map[int]struct{}{}
+				}
+				f.outUnits[j][unit[i]] = struct{}{}
+			}
+		}
+	}
+}
+
+// issues lists faults of the data, apart from drift: a broken sensor is to be repaired, not to be learned.
+func (c *Collector) issues() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for _, issues := range [][]turbofan.QualityIssue{
-		stuckSensors(ref, readings), missingValues(ref, readings), farValues(ref, r), lateReadings(readings),
-	} {
+	for _, issues := range [][]turbofan.QualityIssue{c.stuckSensors(), c.quality.missingValues(), c.quality.farValues(), c.lateReadings()} {
 		slices.SortStableFunc(issues, func(a, b turbofan.QualityIssue) int { return cmp.Compare(b.Count, a.Count) })
 		out = append(out, issues[:min(len(issues), maxIssues)]...)
 	}
-	if r.misfit > 0 {
-		out = append(out, turbofan.QualityIssue{Kind: misfit, Count: r.misfit, Detail: fmt.Sprintf("%d readings do not have the %d settings and %d sensors of %s",
-			r.misfit, len(ref.Schema.Settings), len(ref.Schema.Sensors), ref.Schema.Name)})
+	if c.misfit > 0 {
+		s := &c.ref.Schema
+		out = append(out, turbofan.QualityIssue{Kind: misfit, Count: c.misfit, Detail: fmt.Sprintf("%d readings do not have the %d settings and %d sensors of %s",
+			c.misfit, len(s.Settings), len(s.Sensors), s.Name)})
 	}
 	return out
 }
 
 // stuckSensors finds sensors that gave one unit the very same value too many readings in a row.
-func stuckSensors(ref *reference.Reference, readings []turbofan.StoredReading) []turbofan.QualityIssue {
-	if len(ref.Run) == 0 {
-		return nil
-	}
-	type runs struct {
-		last    []float64
-		length  []int
-		longest []int
-	}
-	units := map[string]*runs{}
-	var order []string
-	for i := range readings {
-		x := &readings[i].Reading
-		if !fits(ref.Normalizer, x) {
-			continue
-		}
-		u := units[x.UnitID]
-		if u == nil {
-			n := len(ref.Keep)
-			u = &runs{make([]float64, n), make([]int, n), make([]int, n)}
-			units[x.UnitID], order = u, append(order, x.UnitID)
-		}
-		for j, sensor := range ref.Keep {
-			if v := x.Sensors[sensor]; u.length[j] > 0 && v == u.last[j] {
-				u.length[j]++
-			} else {
-				u.last[j], u.length[j] = v, 1
-			}
-			u.longest[j] = max(u.longest[j], u.length[j])
-		}
-	}
+func (c *Collector) stuckSensors() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for _, id := range order {
-		for j, n := range units[id].longest {
-			if n >= stuckRun && n > 2*ref.Run[j] {
-				out = append(out, turbofan.QualityIssue{Kind: stuck, Channel: channelName(ref, j), UnitID: id, Count: n,
-					Detail: fmt.Sprintf("%d readings in a row with one value; in training at most %d", n, ref.Run[j])})
+	for _, u := range c.units {
+		for j := range min(len(u.runs), len(c.ref.Run)) {
+			if n := u.runs[j].longest; n >= stuckRun && n > 2*c.ref.Run[j] {
+				out = append(out, turbofan.QualityIssue{Kind: stuck, Channel: channelName(c.ref, j), UnitID: u.id, Count: n,
+					Detail: fmt.Sprintf("%d readings in a row with one value; in training at most %d", n, c.ref.Run[j])})
 			}
 		}
 	}
@@ -96,82 +130,41 @@ func stuckSensors(ref *reference.Reference, readings []turbofan.StoredReading) [
 }
 
 // missingValues finds sensors that say nothing more often than they did in training.
-func missingValues(ref *reference.Reference, readings []turbofan.StoredReading) []turbofan.QualityIssue {
-	empty, total := make([]int, len(ref.Keep)), 0
-	for i := range readings {
-		x := &readings[i].Reading
-		if !fits(ref.Normalizer, x) {
-			continue
-		}
-		total++
-		for j, sensor := range ref.Keep {
-			if math.IsNaN(x.Sensors[sensor]) {
-				empty[j]++
-			}
-		}
-	}
+func (f *faults) missingValues() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for j, n := range empty {
-		share, usual := float64(n)/float64(max(total, 1)), 1-float64(ref.Profile.Channels[j].Rows)/float64(ref.Profile.Rows)
+	for j, n := range f.empty {
+		share, usual := float64(n)/float64(max(f.total, 1)), 1-float64(f.ref.Profile.Channels[j].Rows)/float64(f.ref.Profile.Rows)
 		if share > usual+missingShare {
-			out = append(out, turbofan.QualityIssue{Kind: absent, Channel: channelName(ref, j), Count: n,
+			out = append(out, turbofan.QualityIssue{Kind: absent, Channel: channelName(f.ref, j), Count: n,
 				Detail: fmt.Sprintf("%.0f%% of the readings have no value; in training %.0f%%", 100*share, 100*usual)})
 		}
 	}
 	return out
 }
 
-// farValues finds values that neither training nor any wear explains.
-func farValues(ref *reference.Reference, r *rows) []turbofan.QualityIssue {
+// farValues tells of the values out of range.
+func (f *faults) farValues() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for j, values := range r.values {
-		q := ref.Profile.Channels[j].Quantiles
-		if len(q) == 0 {
-			continue
-		}
-		low, high := q[0], q[len(q)-1]
-		low, high = low-farMargin*(high-low), high+farMargin*(high-low)
-		n, units := 0, map[int]struct{}{}
-		for i, v := range values {
-			if v < low || v > high {
-				n++
-				units[r.unit[i]] = struct{}{}
-			}
-		}
+	for j, n := range f.out {
 		if n > 0 {
-			out = append(out, turbofan.QualityIssue{Kind: outOfRange, Channel: channelName(ref, j), Count: n,
+			q := f.ref.Profile.Channels[j].Quantiles
+			out = append(out, turbofan.QualityIssue{Kind: outOfRange, Channel: channelName(f.ref, j), Count: n,
 				Detail: fmt.Sprintf("%d readings of %d units are outside of %.3g to %.3g standard deviations; in training all lay within %.3g to %.3g",
-					n, len(units), low, high, q[0], q[len(q)-1])})
+					n, len(f.outUnits[j]), f.low[j], f.high[j], q[0], q[len(q)-1])})
 		}
 	}
 	return out
 }
 
 // lateReadings finds units whose cycles did not arrive in order, or more than once.
-func lateReadings(readings []turbofan.StoredReading) []turbofan.QualityIssue {
-	newest, lates, twice := map[string]int{}, map[string]int{}, map[string]int{}
-	var order []string
-	for i := range readings {
-		x := &readings[i]
-		last, seen := newest[x.UnitID]
-		if !seen {
-			order = append(order, x.UnitID)
-		}
-		switch {
-		case seen && x.Cycle < last:
-			lates[x.UnitID]++
-		case seen && x.Cycle == last:
-			twice[x.UnitID]++
-		}
-		newest[x.UnitID] = max(last, x.Cycle)
-	}
+func (c *Collector) lateReadings() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for _, id := range order {
-		if n := lates[id]; n > 0 {
-			out = append(out, turbofan.QualityIssue{Kind: late, UnitID: id, Count: n, Detail: fmt.Sprintf("%d readings arrived after a later cycle of the unit", n)})
+	for _, u := range c.units {
+		if u.late > 0 {
+			out = append(out, turbofan.QualityIssue{Kind: late, UnitID: u.id, Count: u.late, Detail: fmt.Sprintf("%d readings arrived after a later cycle of the unit", u.late)})
 		}
-		if n := twice[id]; n > 0 {
-			out = append(out, turbofan.QualityIssue{Kind: duplicate, UnitID: id, Count: n, Detail: fmt.Sprintf("%d readings repeat the cycle before them", n)})
+		if u.twice > 0 {
+			out = append(out, turbofan.QualityIssue{Kind: duplicate, UnitID: u.id, Count: u.twice, Detail: fmt.Sprintf("%d readings repeat the cycle before them", u.twice)})
 		}
 	}
 	return out

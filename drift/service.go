@@ -156,11 +156,15 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 	if err != nil {
 		return turbofan.DriftReport{}, fmt.Errorf("read last drift report: %w", err)
 	}
-	w, err := s.window(ctx, l, previous)
+	window, err := s.collect(ctx, l)
 	if err != nil {
 		return turbofan.DriftReport{}, err
 	}
-	report, err := Judge(l.reference, w, s.cfg)
+	evidence, err := s.evidence(ctx, l, previous)
+	if err != nil {
+		return turbofan.DriftReport{}, err
+	}
+	report, err := window.Judge(evidence)
 	if err != nil {
 		return report, err
 	}
@@ -171,7 +175,7 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 	}
 	s.announce(ctx, l, report.NewConditions)
 	if report.Verdict == turbofan.Drifted {
-		if err := s.trigger(ctx, &report, w.Readings); err != nil {
+		if err := s.trigger(ctx, &report, window); err != nil {
 			return report, err
 		}
 	}
@@ -194,15 +198,37 @@ func sameModel(r *turbofan.DriftReport, l *loaded) bool {
 	return r.ModelName == l.version.Name && r.ModelVersion == l.version.Version
 }
 
-// window reads what is to be judged.
-func (s *Service) window(ctx context.Context, l *loaded, previous []turbofan.DriftReport) (Window, error) {
-	w := Window{Unseen: l.conditions.Unseen()}
+// windowPage is how many readings of a window one query asks for.
+const windowPage = 5000
+
+// collect reads the newest readings, page by page.
+func (s *Service) collect(ctx context.Context, l *loaded) (*Collector, error) {
+	c, err := NewCollector(l.reference, l.conditions.Unseen(), s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	q := turbofan.ReadingQuery{Last: s.cfg.Window, Limit: min(windowPage, s.cfg.Window)}
+	for left := s.cfg.Window; left > 0; {
+		page, err := s.stores.Readings.Readings(ctx, q)
+		if err != nil {
+			return nil, fmt.Errorf("read window: %w", err)
+		}
+		if err := c.Add(page); err != nil {
+			return nil, err
+		}
+		if len(page) < q.Limit {
+			break
+		}
+		left -= len(page) // what arrives meanwhile is the next window's
+		q = turbofan.ReadingQuery{AfterSeq: page[len(page)-1].Seq, Limit: min(windowPage, left)}
+	}
+	return c, nil
+}
+
+// evidence reads what is judged beside the readings.
+func (s *Service) evidence(ctx context.Context, l *loaded, previous []turbofan.DriftReport) (w Evidence, err error) {
 	for _, r := range previous {
 		w.Drifting = r.Verdict == turbofan.Drifted && r.Score > r.Threshold && sameModel(&r, l)
-	}
-	var err error
-	if w.Readings, err = s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{Last: s.cfg.Window}); err != nil {
-		return w, fmt.Errorf("read window: %w", err)
 	}
 	if s.stores.Outcomes != nil {
 		q := turbofan.PredictionQuery{ModelVersion: l.version.Version, Last: s.cfg.ScoredRows}

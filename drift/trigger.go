@@ -23,7 +23,7 @@ const (
 
 // trigger asks for a retraining because of a report, unless one is under way or too recent, and writes what it did into
 // the report. A retraining service that does not answer is no reason to lose the report: the next check asks again.
-func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport, window []turbofan.StoredReading) error {
+func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport, window *Collector) error {
 	if !s.cfg.Retrain || s.retrain == nil {
 		s.metrics.trigger(triggerOff)
 		return nil
@@ -117,7 +117,7 @@ func (s *Service) triggerFailed(ctx context.Context, op string, err error) error
 }
 
 // cooling says why the last job forbids another one now; "" when it does not.
-func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbofan.DriftReport, window []turbofan.StoredReading) (string, error) {
+func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbofan.DriftReport, window *Collector) (string, error) {
 	switch {
 	case job.Status.Active():
 		return fmt.Sprintf("job %s is %s", job.ID, job.Status), nil
@@ -128,7 +128,7 @@ func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbof
 	if err != nil {
 		return "", err
 	}
-	rows := arrivedSince(window, job.EndedAt)
+	rows := window.ArrivedSince(job.EndedAt)
 	if ended != nil {
 		rows = max(rows, report.ToSeq-ended.ToSeq)
 	}
@@ -149,17 +149,6 @@ func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbof
 		wait += fmt.Sprintf(" or %d more readings", int64(s.cfg.CooldownRows)-rows)
 	}
 	return wait, nil
-}
-
-// arrivedSince counts the readings of a window that arrived after a moment.
-func arrivedSince(window []turbofan.StoredReading, at time.Time) int64 {
-	n := int64(0)
-	for i := range window {
-		if window[i].At.After(at) {
-			n++
-		}
-	}
-	return n
 }
 
 // refused says how many units must still fail before a refused job is worth asking for again.

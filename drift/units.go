@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"turbofan"
 	"turbofan/reference"
@@ -31,7 +34,7 @@ type deviation struct {
 
 // outsider is a unit by how far it lies out.
 type outsider struct {
-	unit  int
+	unit  string
 	ratio float64
 	part  []float64 // by channel of the reference
 }
@@ -44,17 +47,13 @@ type outsider struct {
 // the k-th furthest comes as early as it does needs no law of the distances (stat.PrecedenceP). That is asked for each
 // k from SpreadUnits to maxOutside, so that few units far out and more that are only odd are both seen; half of what
 // may alarm by chance goes to the first, half of the rest to each that follows.
-func unitSpread(ref *reference.Reference, r *rows, cfg Config) *turbofan.UnitSpread {
+func (c *Collector) unitSpread() *turbofan.UnitSpread {
+	ref, cfg := c.ref, c.cfg
 	if cfg.SpreadUnits == 0 || ref.SpreadWindows == 0 {
 		return nil
 	}
 	out := &turbofan.UnitSpread{PValue: 1}
-	var units []outsider
-	for unit, conditions := range deviations(ref, r) {
-		if ratio, part, ok := distance(ref, conditions); ok {
-			units = append(units, outsider{unit, ratio, part})
-		}
-	}
+	units := c.distances()
 	if len(units) == 0 {
 		return nil
 	}
@@ -77,41 +76,61 @@ func unitSpread(ref *reference.Reference, r *rows, cfg Config) *turbofan.UnitSpr
 		}
 	}
 	out.Drifted = out.PValue < cfg.SpreadAlpha
-	name(out, ref, r, units[:out.Outside])
+	name(out, ref, units[:out.Outside])
 	return out
 }
 
-// deviations sums up, unit by unit and condition by condition, how far the readings lie from the reference's means.
-func deviations(ref *reference.Reference, r *rows) [][]deviation {
-	out := make([][]deviation, len(r.units))
-	for row, k := range r.regime {
-		if int(k) >= len(ref.Spreads) || ref.Spreads[k] == nil {
-			continue
-		}
-		s := ref.Spreads[k]
-		band := s.Band(r.age[row])
-		mean := s.Means[band]
-		if mean == nil {
-			continue
-		}
-		u := r.unit[row]
-		if out[u] == nil {
-			out[u] = make([]deviation, len(ref.Spreads))
-		}
-		d := &out[u][k]
-		if d.sum == nil {
-			d.sum, d.n = make([]float64, len(mean)), make([]float64, len(mean))
-		}
-		d.rows++
-		d.scale += s.Scales[band]
-		for j, c := range s.Channels {
-			if v := r.values[c][row]; v == v {
-				d.sum[j] += v - mean[j]
-				d.n[j]++
+// distances returns how far each unit lies out, where that can be told, in order of their first reading.
+func (c *Collector) distances() []outsider {
+	found := make([]*outsider, len(c.units))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(len(found), runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(found); i = int(next.Add(1)) - 1 {
+				if ratio, part, ok := distance(c.ref, c.units[i].conditions); ok {
+					found[i] = &outsider{c.units[i].id, ratio, part}
+				}
 			}
+		})
+	}
+	workers.Wait()
+	var out []outsider
+	for _, f := range found {
+		if f != nil {
+			out = append(out, *f)
 		}
 	}
 	return out
+}
+
+// deviate sums up, condition by condition, how far a unit's readings lie from the reference's means. z is a reading in
+// standard deviations of condition k.
+func (u *unitState) deviate(ref *reference.Reference, k, age int, z []float64) {
+	if k >= len(ref.Spreads) || ref.Spreads[k] == nil {
+		return
+	}
+	s := ref.Spreads[k]
+	band := s.Band(age)
+	mean := s.Means[band]
+	if mean == nil {
+		return
+	}
+	if u.conditions == nil {
+		u.conditions = make([]deviation, len(ref.Spreads))
+	}
+	d := &u.conditions[k]
+	if d.sum == nil {
+		d.sum, d.n = make([]float64, len(mean)), make([]float64, len(mean))
+	}
+	d.rows++
+	d.scale += s.Scales[band]
+	for j, c := range s.Channels {
+		if v := z[c]; v == v {
+			d.sum[j] += v - mean[j]
+			d.n[j]++
+		}
+	}
 }
 
 // distance is how far a unit lies out, over its conditions by their readings, and by how much of that each sensor does.
@@ -149,18 +168,14 @@ func distance(ref *reference.Reference, conditions []deviation) (ratio float64, 
 }
 
 // name says which units are outside and which sensors put them there.
-func name(out *turbofan.UnitSpread, ref *reference.Reference, r *rows, outside []outsider) {
+func name(out *turbofan.UnitSpread, ref *reference.Reference, outside []outsider) {
 	if len(outside) == 0 {
 		return
-	}
-	ids := make([]string, len(r.units))
-	for id, number := range r.units {
-		ids[number] = id
 	}
 	share := make([]float64, len(ref.Keep))
 	for _, o := range outside {
 		if len(out.UnitIDs) < namedUnits {
-			out.UnitIDs = append(out.UnitIDs, ids[o.unit])
+			out.UnitIDs = append(out.UnitIDs, o.unit)
 		}
 		total := 0.0
 		for _, p := range o.part {

@@ -8,4 +8,5 @@ dir=$(mktemp -d "${TMPDIR:-/tmp}/turbofan-bench.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
 .venv/drift/bin/python stat/bench/peers.py "$dir" "${BENCH_DRIFT_ROWS:-1000000}" 24
 TURBOFAN_BENCH_DIR="$dir" GOMAXPROCS=2 ${GO:-go} test -tags bench -count=1 -run 'TestCheck$' -v ./stat/bench | sed -n 's/^ *bench_test.go:[0-9]*: //p'
+GOMAXPROCS=2 ${GO:-go} test -tags bench -count=1 -run 'TestBench(Judge|StoredCheck)$' -v ./drift | sed -n 's/^ *check_bench_test.go:[0-9]*: //p'
 GOMAXPROCS=2 ${GO:-go} test -tags bench -run '^$' -bench 'Check$' -benchtime 5x ./stat/bench | grep '^Benchmark'

@@ -55,7 +55,12 @@ func (s *State) Readings(ctx context.Context, q turbofan.ReadingQuery) ([]turbof
 		conditions, args = append(conditions, "cycle <= ?"), append(args, q.MaxCycle)
 	}
 	order, limit := "ASC", bound(q.Limit)
-	if q.Last > 0 {
+	switch {
+	case q.Last > 0 && q.Limit > 0: // from the oldest of the newest on
+		where := strings.Join(conditions, " AND ")
+		conditions = append(conditions, `seq >= (SELECT COALESCE(MIN(seq), 0) FROM (SELECT seq FROM readings WHERE `+where+` ORDER BY seq DESC LIMIT ?) AS newest)`)
+		args = append(append(slices.Clone(args), args...), bound(q.Last))
+	case q.Last > 0:
 		order, limit = "DESC", bound(q.Last)
 	}
 	query := `SELECT seq, unit_id, cycle, received_at, channels FROM readings WHERE ` +
@@ -77,11 +82,8 @@ func (s *State) Readings(ctx context.Context, q turbofan.ReadingQuery) ([]turbof
 	if err != nil {
 		return nil, err
 	}
-	if q.Last > 0 {
+	if order == "DESC" {
 		slices.Reverse(out)
-		if q.Limit > 0 && len(out) > q.Limit {
-			out = out[:q.Limit]
-		}
 	}
 	return out, nil
 }

@@ -2,10 +2,8 @@ package stat
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -59,9 +57,11 @@ type Scores struct {
 // the same ages. age is parallel to the rows; nil only for a profile of one band. A
 // channel without any current value is left out of the result: nothing is known of it.
 //
-// KS and Wasserstein compare at most MaxCompareRows current rows, one drawn from each
-// of as many equal stretches by a fixed seed, with the age-weighted order statistics
-// of the profile; the p-value of KS takes no more current rows than were drawn. The same arguments give the same scores.
+// KS and Wasserstein compare at most MaxCompareRows current values of a channel, of more
+// one drawn from each of as many equal stretches by a fixed seed, with the age-weighted
+// order statistics of the profile;
+// the p-value of KS takes no more current rows than were drawn. The same arguments give
+// the same scores. See Comparison for rows that come in parts.
 func (p *Profile) Compare(values [][]float64, age []int) ([]Scores, error) {
 	return p.CompareUnits(values, age, nil)
 }
@@ -79,132 +79,68 @@ func (p *Profile) Compare(values [][]float64, age []int) ([]Scores, error) {
 // p below 0.05 happens in 3 to 4% of the channels by PSI and 3 to 5% by KS; with rows
 // taken for independent, in 64 to 88%.
 func (p *Profile) CompareUnits(values [][]float64, age, unit []int) ([]Scores, error) {
-	if len(values) != len(p.Channels) || len(values) == 0 {
-		return nil, fmt.Errorf("compare with profile: values has %d channels, the profile %d, must be equal", len(values), len(p.Channels))
-	}
-	if err := p.Validate(); err != nil {
-		return nil, fmt.Errorf("compare with profile: %w", err)
-	}
-	names := make([]string, len(values))
-	for i, c := range p.Channels {
-		names[i] = c.Name
-	}
-	if err := checkRows(names, values, age); err != nil {
-		return nil, fmt.Errorf("compare with profile: %w", err)
-	}
-	if age == nil && len(p.AgeEdges) > 0 {
-		return nil, errors.New("compare with profile: age is missing, the profile has age bands")
-	}
-	if unit != nil && len(unit) != len(values[0]) {
-		return nil, fmt.Errorf("compare with profile: unit has %d rows, values has %d, must be equal", len(unit), len(values[0]))
-	}
-	w := window{band: p.rowBands(age, len(values[0])), rows: spread(len(values[0]), MaxCompareRows), known: unit != nil}
-	_, w.unitRows = clusters(unit)
-	all := make([]Scores, len(values))
-	err := eachChannel(len(values), func(c int) error {
-		var err error
-		all[c], err = p.compareChannel(c, values[c], w)
-		return err
-	})
+	c, err := p.NewComparison()
 	if err != nil {
-		return nil, fmt.Errorf("compare with profile: %w", err)
+		return nil, err
 	}
-	return slices.DeleteFunc(all, func(s Scores) bool { return s.N == 0 }), nil
+	if err := c.Add(values, age, unit); err != nil {
+		return nil, err
+	}
+	return c.Scores()
 }
 
-// window is what all channels of one comparison share.
-type window struct {
-	band     []uint16
-	rows     []int // drawn for KS and Wasserstein
-	unitRows float64
-	known    bool // units are
-}
-
-func (p *Profile) compareChannel(channel int, values []float64, w window) (Scores, error) {
+// compareChannel scores what was tallied of a channel. worth is the number of rows of a row's unit, on average, and
+// known says whether units are.
+func (p *Profile) compareChannel(channel int, t *tally, worth float64, known bool) (Scores, error) {
 	c := &p.Channels[channel]
-	s := Scores{Name: c.Name}
-	hist, ages, mean, err := c.tally(values, w.band)
-	if err != nil {
-		return s, err
-	}
-	s.N = int(sum(ages))
+	s := Scores{Name: c.Name, N: int(sum(t.ages))}
 	if s.N == 0 {
 		return s, nil
 	}
-	for b, n := range ages {
+	for b, n := range t.ages {
 		if n > 0 && c.lender(b) != b {
 			s.Borrowed += n / float64(s.N)
 		}
 	}
-	share := c.lend(ages)
-	var worth, shift float64
+	share := c.lend(t.ages)
+	var inverse, shift float64
 	for b, n := range share {
 		share[b] = n / float64(s.N)
 		if n > 0 {
-			worth += share[b] * share[b] / sum(c.Counts[b])
+			inverse += share[b] * share[b] / sum(c.Counts[b])
 			shift += share[b] * (c.BandMeans[b] - c.Mean)
 		}
 	}
-	s.Reference, s.Independent = 1/worth, float64(s.N)
-	if w.known {
+	s.Reference, s.Independent = 1/inverse, float64(s.N)
+	if known {
 		s.Reference /= designEffect(p.UnitRows, c.Rho)
-		s.Independent /= designEffect(w.unitRows, c.Rho)
+		s.Independent /= designEffect(worth, c.Rho)
 	}
-	s.Mean, s.Expected = mean, c.Mean+shift
+	s.Mean, s.Expected = c.Mean+t.total/float64(s.N), c.Mean+shift
 	s.MeanShift = s.Mean - s.Expected
 	if c.Std > 0 {
 		s.MeanShift /= c.Std
 	}
-	if s.PSI, err = PSI(p.Expected(channel, ages), hist, Smoothing); err != nil {
+	var err error
+	if s.PSI, err = PSI(p.Expected(channel, t.ages), t.hist, Smoothing); err != nil {
 		return s, fmt.Errorf("channel %s: %w", c.Name, err)
 	}
-	s.PSIThreshold = PSIThreshold(len(hist), s.Reference, s.Independent, Alpha)
-	s.PSIP = PSIPValue(s.PSI, len(hist), s.Reference, s.Independent)
-	s.PSIExcess = s.PSI - float64(len(hist)-1)*(worth+1/float64(s.N))
-	drawn := c.distances(&s, values, w.rows, share)
-	nr, nc := 1/worth, float64(s.N)
-	if w.known {
+	s.PSIThreshold = PSIThreshold(len(t.hist), s.Reference, s.Independent, Alpha)
+	s.PSIP = PSIPValue(s.PSI, len(t.hist), s.Reference, s.Independent)
+	s.PSIExcess = s.PSI - float64(len(t.hist)-1)*(inverse+1/float64(s.N))
+	c.distances(&s, t.sample, share)
+	nr, nc := 1/inverse, float64(s.N)
+	if known {
 		nr /= designEffect(p.CellRows, c.RhoKS)
-		nc /= designEffect(w.unitRows, c.RhoKS)
+		nc /= designEffect(worth, c.RhoKS)
 	}
-	s.KSP = ksPValue(s.KS, nr, min(nc, float64(drawn)))
+	s.KSP = ksPValue(s.KS, nr, min(nc, float64(len(t.sample))))
 	return s, nil
 }
 
-// tally is one pass over the rows of a channel: counts per bin and per age band of the
-// rows that have a value, and their mean.
-func (c *ChannelProfile) tally(values []float64, band []uint16) (hist, ages []float64, mean float64, err error) {
-	hist, ages = make([]float64, len(c.Edges)+1), make([]float64, len(c.Counts))
-	// Differences from the reference mean, for the reason given at meanFrom.
-	var total, n float64
-	for r, x := range values {
-		if x-x != 0 {
-			if x != x {
-				continue
-			}
-			return nil, nil, 0, fmt.Errorf("channel %s row %d is %v, must be finite or NaN", c.Name, r, x)
-		}
-		hist[bin(c.Edges, x)]++
-		ages[band[r]]++
-		total += x - c.Mean
-		n++
-	}
-	return hist, ages, c.Mean + total/n, nil
-}
-
-// distances sets KS and Wasserstein and returns the number of current rows they took.
-func (c *ChannelProfile) distances(s *Scores, values []float64, rows []int, share []float64) (drawn int) {
-	current := make([]float64, 0, len(rows))
-	for _, r := range rows {
-		if x := values[r]; x == x {
-			current = append(current, x)
-		}
-	}
-	if len(current) == 0 {
-		// The few values there are all lie between the rows drawn.
-		current = present(values)
-		current = current[:min(len(current), MaxCompareRows)]
-	}
+// distances sets KS and Wasserstein by a sample of the current values.
+func (c *ChannelProfile) distances(s *Scores, sample, share []float64) {
+	current := slices.Clone(sample)
 	slices.Sort(current)
 	type point struct{ v, w float64 }
 	var points []point
@@ -222,20 +158,6 @@ func (c *ChannelProfile) distances(s *Scores, values []float64, rows []int, shar
 	}
 	s.KS = gonum.KolmogorovSmirnov(ref, weight, current, nil)
 	s.Wasserstein = sortedWasserstein(ref, weight, current)
-	return len(current)
-}
-
-// spread draws one of each of n equal stretches of rows, all rows when there are no
-// more than n. A fixed stride would see the same engine every time when a fleet
-// reports in turn.
-func spread(rows, n int) []int {
-	out := make([]int, min(rows, n))
-	rng := rand.New(rand.NewPCG(1, 2))
-	for i := range out {
-		lo, hi := i*rows/len(out), (i+1)*rows/len(out)
-		out[i] = lo + rng.IntN(hi-lo)
-	}
-	return out
 }
 
 // Validate says whether the profile's parts fit each other. Call it on a profile read

@@ -108,20 +108,26 @@ func compareFiles(cmd *cobra.Command, refPath, curPath, schemaFile string, rule 
 	if err != nil {
 		return nil, err
 	}
-	w := drift.Window{Readings: arrivals(units)}
+	readings := arrivals(units)
 	// The whole file is the window; its bounds are those of the rule.
-	rule.Window = max(len(w.Readings), rule.MinRows, rule.MinUnits, 1000)
+	rule.Window = max(len(readings), rule.MinRows, rule.MinUnits, 1000)
 	seen := drift.NewConditions(ref, rule)
-	for i := range w.Readings {
-		seen.Learn(&w.Readings[i].Reading)
+	for i := range readings {
+		seen.Learn(&readings[i].Reading)
 	}
-	w.Unseen = seen.Unseen()
-	c := &comparison{Reference: refPath, Current: curPath}
-	if c.Report, err = drift.Judge(ref, w, rule); err != nil {
+	window, err := drift.NewCollector(ref, seen.Unseen(), rule)
+	if err != nil {
 		return nil, err
 	}
-	c.Distributions = drift.Distributions(ref, w, rule)
-	c.LeftOut = len(w.Readings) - c.Report.Rows
+	if err := window.Add(readings); err != nil {
+		return nil, err
+	}
+	c := &comparison{Reference: refPath, Current: curPath}
+	if c.Report, err = window.Judge(drift.Evidence{}); err != nil {
+		return nil, err
+	}
+	c.Distributions = window.Distributions()
+	c.LeftOut = len(readings) - c.Report.Rows
 	return c, nil
 }
 
