@@ -40,12 +40,12 @@ func (c *console) fleet(ctx context.Context, _ *http.Request) (report.Page, erro
 		}
 	}
 	slices.SortFunc(alive, moreUrgent)
-	now := report.Section{Title: "Now", Facts: append(healthFacts(alive), report.Fact{Label: "failed", Value: strconv.Itoa(len(failed)), Note: "units, as reported"})}
+	now := report.Section{Title: "Now", Facts: append(healthFacts(alive), report.Fact{Label: "failed", Value: strconv.Itoa(len(failed)), Note: "as reported"})}
 	switch {
 	case heard == 0:
 		now.Text = append(now.Text, "No unit has sent a reading yet: POST readings to /predict of the prediction role.")
 	case len(alive) == 0:
-		now.Text = append(now.Text, fmt.Sprintf("Every unit of the %d heard of last has come to its end.", heard))
+		now.Text = append(now.Text, fmt.Sprintf("Of the %s heard of last every one has come to its end.", turbofan.Count(heard, "unit")))
 	}
 	c.addServing(ctx, &now)
 	c.addDrift(ctx, &now)
@@ -83,7 +83,7 @@ func healthFacts(units []turbofan.UnitSummary) []report.Fact {
 	}
 	var out []report.Fact
 	for _, h := range []turbofan.Health{turbofan.Critical, turbofan.Warning, turbofan.Watch, turbofan.Healthy} {
-		f := report.Fact{Label: string(h), Value: strconv.Itoa(count[h]), Note: "units"}
+		f := report.Fact{Label: string(h), Value: strconv.Itoa(count[h]), Note: fmt.Sprintf("of %d in service", len(units))}
 		if h == turbofan.Critical && count[h] > 0 {
 			f.Tone = report.Bad
 		}
@@ -124,7 +124,7 @@ func (c *console) urgent(units []turbofan.UnitSummary) report.Section {
 		t.Rows = append(t.Rows, []string{u.UnitID, string(p.Health), report.Number(p.RUL, 0), interval(p), percent(p.FailureProbability), strconv.Itoa(u.LastCycle), c.ago(u.LastSeen)})
 		t.Href = append(t.Href, unitHref(u.UnitID))
 	}
-	t.Note = fmt.Sprintf("The %d most urgent of %d units in service: by the probability of failure within %d cycles, then by the lower end of the interval.", len(t.Rows), len(units), units[0].Last.FailureHorizon)
+	t.Note = fmt.Sprintf("%d of %s in service, the most urgent first: by the probability of failure within %d cycles, then by the lower end of the interval.", len(t.Rows), turbofan.Count(len(units), "unit"), units[0].Last.FailureHorizon)
 	return report.Section{Title: "Open first", Tables: []report.Table{t}}
 }
 
@@ -145,7 +145,7 @@ func (c *console) unit(ctx context.Context, r *http.Request) (report.Page, error
 	if err != nil {
 		return report.Page{}, err
 	}
-	p := report.Page{Title: "Unit " + id, Subtitle: fmt.Sprintf("%d readings, cycle %d to %d, the last %s", u.Readings, u.FirstCycle, u.LastCycle, c.ago(u.LastSeen))}
+	p := report.Page{Title: "Unit " + id, Subtitle: fmt.Sprintf("%s, cycle %d to %d, the last %s", turbofan.Count(u.Readings, "reading"), u.FirstCycle, u.LastCycle, c.ago(u.LastSeen))}
 	s := report.Section{Title: "Remaining life"}
 	outcomes, err := c.s.Feedback.Outcomes(ctx, turbofan.OutcomeQuery{UnitID: id, Limit: 100})
 	if err != nil {

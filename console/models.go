@@ -139,7 +139,7 @@ func (c *console) drift(ctx context.Context, _ *http.Request) (report.Page, erro
 func (c *console) verdict(r *turbofan.DriftReport) report.Section {
 	s := report.Section{Title: "Verdict", Text: []string{"Because " + r.Because}, Facts: []report.Fact{
 		{Label: "verdict", Value: verdictWord(r.Verdict), Note: "checked " + c.ago(r.At), Tone: verdictTone(r.Verdict)},
-		{Label: "looked at", Value: strconv.Itoa(r.Rows), Note: fmt.Sprintf("readings of %d units, against version %s", r.Units, r.ModelVersion)},
+		{Label: "looked at", Value: strconv.Itoa(r.Rows), Note: fmt.Sprintf("newest readings, of %s, against version %s", turbofan.Count(r.Units, "unit"), r.ModelVersion)},
 	}}
 	if r.Verdict != turbofan.InsufficientData {
 		s.Facts = append(s.Facts, report.Fact{Label: "score", Value: report.Number(r.Score, 2), Note: "alarm above " + report.Number(r.Threshold, 2)})
@@ -152,7 +152,7 @@ func (c *console) verdict(r *turbofan.DriftReport) report.Section {
 		if n.Commissioned {
 			state = "known by now"
 		}
-		s.Text = append(s.Text, fmt.Sprintf("An operating condition that training never saw, at settings %s: %d readings of %d units, %s.", list(n.Settings), n.Rows, n.Units, state))
+		s.Text = append(s.Text, fmt.Sprintf("An operating condition that training never saw, at settings %s: %s of %s, %s.", list(n.Settings), turbofan.Count(n.Rows, "reading"), turbofan.Count(n.Units, "unit"), state))
 	}
 	if len(r.Quality) > 0 {
 		t := report.Table{Title: "Faults of the data, kept apart from drift", Header: []string{"kind", "channel", "unit", "readings", "detail"}}

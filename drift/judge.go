@@ -117,10 +117,10 @@ func (c *Collector) missing(report *turbofan.DriftReport) string {
 	}
 	why := "only " + strings.Join(short, " and ")
 	if c.foreign > 0 {
-		why += fmt.Sprintf("; %d rows left out, their operating condition is not commissioned yet (it takes %d new units)", c.foreign, c.cfg.ProvisionalUnits)
+		why += fmt.Sprintf("; %s left out, in an operating condition that is not commissioned yet (it takes %s)", turbofan.Count(c.foreign, "row"), turbofan.Count(c.cfg.ProvisionalUnits, "new unit"))
 	}
 	if c.misfit > 0 {
-		why += fmt.Sprintf("; %d rows left out, they do not fit the model's schema", c.misfit)
+		why += fmt.Sprintf("; %s left out for another schema than the model's", turbofan.Count(c.misfit, "row"))
 	}
 	return why
 }
@@ -194,7 +194,7 @@ func conclude(report *turbofan.DriftReport, cfg Config) {
 // becauseDrifted names the sensors that decided, such as
 // "psi(sensor_11)=0.31, psi(sensor_4)=0.29, psi(sensor_7)=0.27 > 0.25 over 1500 rows of 41 units".
 func becauseDrifted(report *turbofan.DriftReport, ranked []turbofan.ChannelDrift, rank int) string {
-	why := list(ranked[:rank]) + fmt.Sprintf(" > %.3g over %d rows of %d units", report.Threshold, report.Rows, report.Units)
+	why := list(ranked[:rank]) + fmt.Sprintf(" > %.3g over %s of %s", report.Threshold, turbofan.Count(report.Rows, "row"), turbofan.Count(report.Units, "unit"))
 	more := 0
 	for _, c := range ranked[rank:] {
 		if c.Drifted {
@@ -208,7 +208,7 @@ func becauseDrifted(report *turbofan.DriftReport, ranked []turbofan.ChannelDrift
 }
 
 func becauseStable(report *turbofan.DriftReport, ranked []turbofan.ChannelDrift, rank int) string {
-	return list(ranked[:rank]) + fmt.Sprintf(": the last is not above %.3g over %d rows of %d units", report.Threshold, report.Rows, report.Units)
+	return list(ranked[:rank]) + fmt.Sprintf(": the last is not above %.3g over %s of %s", report.Threshold, turbofan.Count(report.Rows, "row"), turbofan.Count(report.Units, "unit"))
 }
 
 func list(channels []turbofan.ChannelDrift) string {

@@ -53,13 +53,13 @@ func TestQualityIsNoDrift(t *testing.T) {
 			}
 		}, turbofan.QualityIssue{Kind: "missing", Channel: "b", Count: 100, Detail: "10% of the readings have no value; in training 0%"}},
 		{"a wild sensor", func(w []turbofan.StoredReading) { w[3].Sensors[0], w[63].Sensors[0] = 1e6, -1e6 },
-			turbofan.QualityIssue{Kind: "out_of_range", Channel: "a", Count: 2, Detail: "2 readings of 1 units are outside"}},
+			turbofan.QualityIssue{Kind: "out_of_range", Channel: "a", Count: 2, Detail: "2 readings of 1 unit outside"}},
 		{"a late reading", func(w []turbofan.StoredReading) { w[3].Reading, w[63].Reading = w[63].Reading, w[3].Reading },
-			turbofan.QualityIssue{Kind: "late", Count: 1, Detail: "1 readings arrived after a later cycle of the unit"}},
+			turbofan.QualityIssue{Kind: "late", Count: 1, Detail: "1 reading arrived after a later cycle of the unit"}},
 		{"a reading twice", func(w []turbofan.StoredReading) { w[63].Reading = w[3].Reading },
-			turbofan.QualityIssue{Kind: "duplicate", Count: 1, Detail: "1 readings repeat the cycle before them"}},
+			turbofan.QualityIssue{Kind: "duplicate", Count: 1, Detail: "1 reading of the same cycle as the one before"}},
 		{"another schema", func(w []turbofan.StoredReading) { w[3].Sensors = w[3].Sensors[:2] },
-			turbofan.QualityIssue{Kind: "schema", Count: 1, Detail: "1 readings do not have the 2 settings and 6 sensors of pump"}},
+			turbofan.QualityIssue{Kind: "schema", Count: 1, Detail: "1 reading without the 2 settings and 6 sensors of pump"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := stored(newFleet(60, 11).read(world{load: 1}, 1000))

@@ -109,8 +109,8 @@ func (c *Collector) issues() []turbofan.QualityIssue {
 	}
 	if c.misfit > 0 {
 		s := &c.ref.Schema
-		out = append(out, turbofan.QualityIssue{Kind: misfit, Count: c.misfit, Detail: fmt.Sprintf("%d readings do not have the %d settings and %d sensors of %s",
-			c.misfit, len(s.Settings), len(s.Sensors), s.Name)})
+		out = append(out, turbofan.QualityIssue{Kind: misfit, Count: c.misfit, Detail: fmt.Sprintf("%s without the %d settings and %d sensors of %s",
+			turbofan.Count(c.misfit, "reading"), len(s.Settings), len(s.Sensors), s.Name)})
 	}
 	return out
 }
@@ -149,8 +149,8 @@ func (f *faults) farValues() []turbofan.QualityIssue {
 		if n > 0 {
 			q := f.ref.Profile.Channels[j].Quantiles
 			out = append(out, turbofan.QualityIssue{Kind: outOfRange, Channel: channelName(f.ref, j), Count: n,
-				Detail: fmt.Sprintf("%d readings of %d units are outside of %.3g to %.3g standard deviations; in training all lay within %.3g to %.3g",
-					n, len(f.outUnits[j]), f.low[j], f.high[j], q[0], q[len(q)-1])})
+				Detail: fmt.Sprintf("%s of %s outside of %.3g to %.3g standard deviations; in training all lay within %.3g to %.3g",
+					turbofan.Count(n, "reading"), turbofan.Count(len(f.outUnits[j]), "unit"), f.low[j], f.high[j], q[0], q[len(q)-1])})
 		}
 	}
 	return out
@@ -161,10 +161,10 @@ func (c *Collector) lateReadings() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
 	for _, u := range c.units {
 		if u.late > 0 {
-			out = append(out, turbofan.QualityIssue{Kind: late, UnitID: u.id, Count: u.late, Detail: fmt.Sprintf("%d readings arrived after a later cycle of the unit", u.late)})
+			out = append(out, turbofan.QualityIssue{Kind: late, UnitID: u.id, Count: u.late, Detail: turbofan.Count(u.late, "reading") + " arrived after a later cycle of the unit"})
 		}
 		if u.twice > 0 {
-			out = append(out, turbofan.QualityIssue{Kind: duplicate, UnitID: u.id, Count: u.twice, Detail: fmt.Sprintf("%d readings repeat the cycle before them", u.twice)})
+			out = append(out, turbofan.QualityIssue{Kind: duplicate, UnitID: u.id, Count: u.twice, Detail: turbofan.Count(u.twice, "reading") + " of the same cycle as the one before"})
 		}
 	}
 	return out

@@ -33,7 +33,7 @@ func TestVerdicts(t *testing.T) {
 		{"another world", world{load: 1, shift: 2}, 60, 1000, turbofan.Drifted, "psi(sensor"},
 		{"few rows", world{load: 1}, 60, 200, turbofan.InsufficientData, "only 200 of 300 rows"},
 		{"few units", world{load: 1}, 10, 1000, turbofan.InsufficientData, "of 20 units"},
-		{"foreign load, not commissioned", world{load: 5}, 60, 290, turbofan.InsufficientData, "290 rows left out, their operating condition is not commissioned yet"},
+		{"foreign load, not commissioned", world{load: 5}, 60, 290, turbofan.InsufficientData, "290 rows left out, in an operating condition that is not commissioned yet"},
 		{"nothing", world{}, 60, 0, turbofan.InsufficientData, "only 0 of 300 rows and 0 of 20 units"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

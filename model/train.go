@@ -39,7 +39,7 @@ const minUnits = 4
 
 func (d Data) validate(cfg Config) error {
 	if len(d.Units) < max(minUnits, cfg.Folds) {
-		return turbofan.Errorf(turbofan.EInsufficient, "train model: %d units with a known end; at least %d are needed, one a fold", len(d.Units), max(minUnits, cfg.Folds))
+		return turbofan.Errorf(turbofan.EInsufficient, "train model: %s with a known end; at least %d are needed, one a fold", turbofan.Count(len(d.Units), "unit"), max(minUnits, cfg.Folds))
 	}
 	if d.Origin != nil && len(d.Origin) != len(d.Units) {
 		return turbofan.Invalid("data.origin", "has %d names for %d units", len(d.Origin), len(d.Units))

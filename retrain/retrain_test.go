@@ -187,7 +187,7 @@ func TestTooLittleDataIsRefused(t *testing.T) {
 	p.live(fleet("new", 5, 3, newMode), nil)
 	s := p.start(options{})
 	j := s.run(turbofan.RetrainRequest{})
-	if want := "5 units with a known end are new since version 1; 8 are needed, so 3 are missing: send their outcomes to /feedback"; j.Status != turbofan.JobRefused || j.Error != want {
+	if want := "5 new units with a known end since version 1; 8 needed, 3 missing: send their outcomes to /feedback"; j.Status != turbofan.JobRefused || j.Error != want {
 		t.Errorf("%s: %q, want %q", j.Status, j.Error, want)
 	}
 	if j.Trigger != "manual" || j.Reason != "manual" {

@@ -185,7 +185,7 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 		return g, err
 	}
 	if left := g.news - len(g.fresh); left > 0 && g.ch != nil && !j.Force && len(g.fresh) < s.cfg.MinNewUnits {
-		return g, turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were left out, because their sensors or their stated ends cannot be trusted (the log says why of each); %d remain and %d are needed, so %d are missing",
+		return g, turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were left out, because their sensors or their stated ends cannot be trusted (the log says why of each); %d left, %d needed, %d missing",
 			left, g.news, len(g.fresh), s.cfg.MinNewUnits, s.cfg.MinNewUnits-len(g.fresh))
 	}
 	return g, nil
@@ -259,8 +259,8 @@ func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, isN
 		}
 	}
 	if count < need {
-		return turbofan.Errorf(turbofan.EInsufficient, "%d units with a known end are new since version %s; %d are needed%s, so %d are missing: send their outcomes to /feedback",
-			count, ch.version.Version, need, why, need-count)
+		return turbofan.Errorf(turbofan.EInsufficient, "%s with a known end since version %s; %d needed%s, %d missing: send their outcomes to /feedback",
+			turbofan.Count(count, "new unit"), ch.version.Version, need, why, need-count)
 	}
 	return nil
 }

@@ -222,7 +222,7 @@ func TestBadCommands(t *testing.T) {
 		{"train --data fleet --seed 1.5", 2, `--seed must be a whole number, not "1.5"`, "turbofan train --help"},
 		{"train --schema pumps.yaml --data-dir fresh", 2, "dataset.csv: is missing: training needs a file of units that ran to failure", ""},
 		{"train --schema pumps.yaml --csv nowhere.csv", 2, "dataset.csv: cannot open nowhere.csv: no such file or directory", ""},
-		{"train --schema pumps.yaml --csv pumps.csv", 1, "train model: 1 units with a known end; at least 5 are needed, one a fold", ""},
+		{"train --schema pumps.yaml --csv pumps.csv", 1, "train model: 1 unit with a known end; at least 5 are needed, one a fold", ""},
 		{"train --schema pumps.yaml --csv short.csv", 2, "short.csv:2: row: has 8 columns; the header has 9", ""},
 		{"train --schema pumps.yaml --csv word.csv", 2, `word.csv:2: temperature: "hot" must be a finite number, or empty where it is missing`, ""},
 		{"train --schema pumps.yaml --csv order.csv", 2, "order.csv:3: hour: 1 follows 2; cycles of a unit must rise", ""},

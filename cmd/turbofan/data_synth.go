@@ -42,8 +42,8 @@ nothing about real engines.`),
 				return err
 			}
 			for _, p := range pairs {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d training engines with %s readings, %d test engines with %s\n", p.Train.Name,
-					len(p.Train.Units), report.Number(float64(p.Train.Rows()), 0), len(p.Test.Units), report.Number(float64(p.Test.Rows()), 0))
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s with %s readings, %s with %s\n", p.Train.Name,
+					turbofan.Count(len(p.Train.Units), "training engine"), report.Number(float64(p.Train.Rows()), 0), turbofan.Count(len(p.Test.Units), "test engine"), report.Number(float64(p.Test.Rows()), 0))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "Written to %s. %s\n", out, syntheticNotice)
 			return err

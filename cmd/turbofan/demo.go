@@ -251,7 +251,7 @@ func (d *demo) prepare(ctx context.Context) error {
 	if d.plan, err = simulate.NewPlan(cfg); err != nil {
 		return err
 	}
-	d.bar.say("stream: %d readings of %d quarters, a staggered fleet of %d, %s", d.plan.Readings, len(d.quarters), cfg.Fleet, d.o.scenario)
+	d.bar.say("stream: %s of %s, a staggered fleet of %d, %s", turbofan.Count(d.plan.Readings, "reading"), turbofan.Count(len(d.quarters), "quarter"), cfg.Fleet, d.o.scenario)
 	return nil
 }
 

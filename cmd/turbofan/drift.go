@@ -172,7 +172,7 @@ func arrivals(units []turbofan.History) []turbofan.StoredReading {
 func (c *comparison) print(w io.Writer) error {
 	r := &c.Report
 	fmt.Fprintf(w, "%s: %s\n", strings.ReplaceAll(string(r.Verdict), "_", " "), r.Because)
-	fmt.Fprintf(w, "Reference %s; current %s, %d rows of %d units", c.Reference, c.Current, r.Rows, r.Units)
+	fmt.Fprintf(w, "Reference %s; current %s, %s of %s", c.Reference, c.Current, turbofan.Count(r.Rows, "row"), turbofan.Count(r.Units, "unit"))
 	if c.LeftOut > 0 {
 		fmt.Fprintf(w, ", %d left out", c.LeftOut)
 	}
@@ -182,7 +182,7 @@ func (c *comparison) print(w io.Writer) error {
 		if n.Commissioned {
 			state = "normalised by its own healthy units"
 		}
-		fmt.Fprintf(w, "New operating condition at %.4g: %d rows of %d units, %s\n", n.Settings, n.Rows, n.Units, state)
+		fmt.Fprintf(w, "New operating condition at %.4g: %s of %s, %s\n", n.Settings, turbofan.Count(n.Rows, "row"), turbofan.Count(n.Units, "unit"), state)
 	}
 	for _, q := range r.Quality {
 		fmt.Fprintf(w, "Data quality, %s: %s\n", strings.TrimSpace(strings.ReplaceAll(q.Kind, "_", " ")+" "+q.Channel+" "+q.UnitID), q.Detail)

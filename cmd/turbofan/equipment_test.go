@@ -166,7 +166,7 @@ func TestBadTables(t *testing.T) {
 	}{
 		"constant sensors": {each(pumps(t, 8, 3, schema), fill(7)), "no sensor varies in every operating condition"},
 		"no sensor at all": {each(pumps(t, 8, 3, schema), fill(math.NaN())), "no sensor varies in every operating condition"},
-		"one unit":         {pumps(t, 1, 3, schema), "train model: 1 units with a known end; at least 5 are needed"},
+		"one unit":         {pumps(t, 1, 3, schema), "train model: 1 unit with a known end; at least 5 are needed"},
 		"few readings":     {ended, "train model: 96 readings of units with a known end"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -240,7 +240,7 @@ func pickRow(m *model.Model, units []turbofan.History, o explainOptions) (picked
 }
 
 func (e *explanation) print(w io.Writer) error {
-	fmt.Fprintf(w, "%s: %d readings; the average answer is %.1f cycles\n\n", e.Source, e.Rows, e.Base)
+	fmt.Fprintf(w, "%s: %s; the average answer is %.1f cycles\n\n", e.Source, turbofan.Count(e.Rows, "reading"), e.Base)
 	err := printTable(w, []string{"feature", "cycles it moves an answer by", "a larger value means"}, e.Features, func(s explainedShare) []string {
 		return []string{s.Feature, fmt.Sprintf("%.2f", s.Mean), directionWord(s.Direction)}
 	})

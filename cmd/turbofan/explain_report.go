@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"turbofan"
 	"turbofan/report"
 )
 
@@ -18,7 +19,7 @@ const (
 func (e *explanation) pictures() report.Page {
 	return report.Page{
 		Title:    "What the model's answers depend on",
-		Subtitle: fmt.Sprintf("%s, %d readings; model %.12s", e.Source, e.Rows, e.Digest),
+		Subtitle: fmt.Sprintf("%s, %s; model %.12s", e.Source, turbofan.Count(e.Rows, "reading"), e.Digest),
 		Sections: []report.Section{e.summarySection(), e.forceSection(), e.dependenceSection()},
 		Footer:   "Written by turbofan explain. Contributions are exact TreeSHAP values in cycles: with the average answer they sum to the prediction.",
 	}

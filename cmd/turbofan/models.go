@@ -214,7 +214,7 @@ func printDetail(w io.Writer, d turbofan.ModelDetail) error {
 	rows := [][2]string{{"version", d.Version}, {"part", dash(part(d.ModelSummary))}, {"created", stamp(d.CreatedAt)}, {"can serve", sound}}
 	if d.Problem == "" {
 		rows = append(rows, [][2]string{{"learner", d.Kind}, {"schema", d.Schema}, {"features", fmt.Sprint(d.Columns)},
-			{"trained on", fmt.Sprintf("%d units", d.Units)}, {"error", fmt.Sprintf("%.2f cycles RMSE, cross-validated", d.RMSE)}}...)
+			{"trained on", turbofan.Count(d.Units, "unit")}, {"error", fmt.Sprintf("%.2f cycles RMSE, cross-validated", d.RMSE)}}...)
 	}
 	for _, r := range [][2]string{{"digest", d.Digest}, {"run", d.RunID}, {"champion since", stamp(d.ChampionSince)}, {"in place of", d.Replaced}, {"because", d.Because}, {"taken back", d.RolledBack}} {
 		if r[1] != "" {

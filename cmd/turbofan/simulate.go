@@ -106,7 +106,7 @@ func (o *simulateOptions) run(cmd *cobra.Command) error {
 	}
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
-	bar.say("streaming %d readings over %d ticks to %s, from tick %d", plan.Readings, plan.Ticks, o.predictURL, from)
+	bar.say("streaming %s over %s to %s, from tick %d", turbofan.Count(plan.Readings, "reading"), turbofan.Count(plan.Ticks, "tick"), o.predictURL, from)
 	return o.stream(cmd, plan, quarters, from, rate, bar)
 }
 
@@ -307,7 +307,7 @@ func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, quarte
 		if failed > 0 && failed == requests {
 			return fmt.Errorf("nothing answers at %s: %s", o.predictURL, failure)
 		}
-		bar.update(float64(tick)/float64(plan.Ticks), false, "tick %d  %d requests, %d failed", tick, requests, failed)
+		bar.update(float64(tick)/float64(plan.Ticks), false, "tick %d  %s, %d failed", tick, turbofan.Count(requests, "request"), failed)
 		if rate > 0 {
 			due := time.Duration(float64(requests) / rate * float64(time.Second))
 			if t := due - time.Since(began); t > 0 {
@@ -329,10 +329,10 @@ func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, quarte
 		err = errors.Join(err, saveErr)
 	}
 	bar.done()
-	fmt.Fprintf(cmd.OutOrStdout(), "%d requests, %d failed, %d outcomes; p50 %s ms, p95 %s ms; next tick %d of %d\n", rec.requests, rec.failed, rec.outcomes,
+	fmt.Fprintf(cmd.OutOrStdout(), "%s, %d failed, %s; p50 %s ms, p95 %s ms; next tick %d of %d\n", turbofan.Count(rec.requests, "request"), rec.failed, turbofan.Count(rec.outcomes, "outcome"),
 		millis(rec.percentile(.5)), millis(rec.percentile(.95)), tick, plan.Ticks)
 	if err == nil && rec.failed > 0 {
-		return fmt.Errorf("%d of %d requests failed, the first: %s", rec.failed, rec.requests, rec.failure)
+		return fmt.Errorf("%d of %s failed, the first: %s", rec.failed, turbofan.Count(rec.requests, "request"), rec.failure)
 	}
 	return err
 }

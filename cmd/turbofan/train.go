@@ -124,7 +124,7 @@ func trainModel(cmd *cobra.Command, cfg config) (*model.Model, error) {
 	}
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
-	bar.say("training %s on %d units of %s", cfg.Model.Kind, len(data.Units), from)
+	bar.say("training %s on %s of %s", cfg.Model.Kind, turbofan.Count(len(data.Units), "unit"), from)
 	stage := ""
 	return model.Train(cmd.Context(), cfg.learner(), data, func(now string, share float64) {
 		bar.update(share, now != stage, "%s", now)
@@ -233,7 +233,7 @@ func printTrained(w io.Writer, asJSON bool, m *model.Model, v turbofan.ModelVers
 	fmt.Fprintf(w, "cross-validated by unit (%d units): RMSE %.2f, MAE %.2f, R2 %.3f, RMSE where RUL <= 30 %.2f, 90%% interval covers %.1f%% at width %.1f, AUC %.4f\n",
 		c.Units, c.RMSEClipped, c.MAE, c.R2, c.RMSE30, 100*c.Coverage, c.Width, c.AUC)
 	for _, o := range c.Origins {
-		fmt.Fprintf(w, "  %s (%d units): RMSE %.2f, interval covers %.1f%% at width %.1f\n", o.Subset, o.Units, o.RMSEClipped, 100*o.Coverage, o.Width)
+		fmt.Fprintf(w, "  %s (%s): RMSE %.2f, interval covers %.1f%% at width %.1f\n", o.Subset, turbofan.Count(o.Units, "unit"), o.RMSEClipped, 100*o.Coverage, o.Width)
 	}
 	if names := leftOut(m); len(names) > 0 {
 		fmt.Fprintf(w, "left out, for they are missing or do not vary while units are healthy: %s\n", strings.Join(names, ", "))

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 
+	"turbofan"
 	"turbofan/model"
 	"turbofan/report"
 )
@@ -67,7 +68,7 @@ func modelPage(m *model.Model) report.Page {
 	c, data := m.Metrics(), m.Data()
 	return report.Page{
 		Title:    "Training of " + m.Config().Kind,
-		Subtitle: fmt.Sprintf("%d units, %d readings; model %.12s", data.Units, data.Rows, m.Digest()),
+		Subtitle: fmt.Sprintf("%s, %s; model %.12s", turbofan.Count(data.Units, "unit"), turbofan.Count(data.Rows, "reading"), m.Digest()),
 		Footer:   "Cross-validated by unit: every unit is answered by models that were not trained on it; truth clipped at the cap, errors in cycles.",
 		Sections: []report.Section{
 			{ID: "error", Title: "Error", Facts: []report.Fact{

@@ -156,7 +156,7 @@ func tune(cmd *cobra.Command, cfg config, o tuneOptions) error {
 	defer closeRegistry()
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
-	bar.say("searching %s on %d units of %s; %d of %d trials are done; the search is kept in %s", s.Kind, len(data.Units), from, len(s.Trials), o.trials, path)
+	bar.say("searching %s on %s of %s; %d of %s done; the search is kept in %s", s.Kind, turbofan.Count(len(data.Units), "unit"), from, len(s.Trials), turbofan.Count(o.trials, "trial"), path)
 	for len(s.Trials) < o.trials {
 		t, err := s.try(ctx, cfg, data, tracking, func(share float64) {
 			bar.update((float64(len(s.Trials))+share)/float64(o.trials), false, "trial %d of %d; best RMSE %s", len(s.Trials)+1, o.trials, s.bestText())
@@ -421,7 +421,7 @@ func (s *study) print(w io.Writer, asJSON bool) error {
 			pruned++
 		}
 	}
-	fmt.Fprintf(w, "%d trials, %d of them pruned; best is trial %d (run %s): cross-validated RMSE %.3f\n", len(s.Trials), pruned, best.Number, best.RunID, best.loss())
+	fmt.Fprintf(w, "%s, %d of them pruned; best is trial %d (run %s): cross-validated RMSE %.3f\n", turbofan.Count(len(s.Trials), "trial"), pruned, best.Number, best.RunID, best.loss())
 	return printTable(w, []string{"parameter", "best", "default"}, s.Space, func(name string) []string {
 		return []string{name, strconv.FormatFloat(best.Params[name], 'g', 4, 64), strconv.FormatFloat(present(model.DefaultConfig(s.Kind), name), 'g', 4, 64)}
 	})

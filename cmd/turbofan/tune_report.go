@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"turbofan"
 	"turbofan/report"
 )
 
@@ -19,7 +20,7 @@ const (
 
 // pictures draws a search.
 func (s *study) pictures() report.Page {
-	page := report.Page{Title: "Search over " + s.Kind, Subtitle: fmt.Sprintf("%s, %d folds by unit, %d trials", strings.Join(s.Subsets, ", "), s.Folds, len(s.Trials)),
+	page := report.Page{Title: "Search over " + s.Kind, Subtitle: fmt.Sprintf("%s, %s by unit, %s", strings.Join(s.Subsets, ", "), turbofan.Count(s.Folds, "fold"), turbofan.Count(len(s.Trials), "trial")),
 		Footer: "Written by turbofan tune. RMSE is cross-validated by unit with truth clipped at the cap, in cycles; no test file was read."}
 	best := s.best()
 	if best == nil {

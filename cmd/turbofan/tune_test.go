@@ -93,7 +93,7 @@ func TestTuneInterrupted(t *testing.T) {
 		t.Fatalf("exit %d\n%s\n%s", code, out, errs)
 	}
 	var done int
-	if _, err := fmt.Sscanf(errs[strings.Index(errs, "; ")+2:], "%d of 50 trials are done", &done); err != nil || done < 3 || done >= trials {
+	if _, err := fmt.Sscanf(errs[strings.Index(errs, "; ")+2:], "%d of 50 trials done", &done); err != nil || done < 3 || done >= trials {
 		t.Errorf("it went on from %d trials (%v)\n%s", done, err, errs)
 	}
 	if want := fmt.Sprintf("trial %d: RMSE ", trials); !strings.Contains(errs, want) || !strings.Contains(errs, "100%  ") {
