@@ -31,11 +31,14 @@ func (n *Number) UnmarshalJSON(b []byte) error {
 	return json.Unmarshal(b, (*float64)(n))
 }
 
+// CrossValidation is the protocol of Metrics of units held out in a training.
+const CrossValidation = "cross-validation"
+
 // Metrics is the protocol's table for one set of predictions. Errors are in cycles.
 type Metrics struct {
 	Subset string `json:"subset"`
 	Units  int    `json:"units"`
-	// Protocol is "test" for one prediction a unit at its last cycle, "cross-validation" for units held out by fold
+	// Protocol is "test" for one prediction a unit at its last cycle, CrossValidation for units held out by fold
 	// and cut at every age from 30 cycles on with equal weight a unit.
 	Protocol    string `json:"protocol"`
 	RMSEClipped Number `json:"rmse_clipped"` // truth clipped at the cap
@@ -192,7 +195,7 @@ func measureCross(cfg Config, s []scored) Metrics {
 		units[x.unit] = true
 		total += x.w
 	}
-	m.Protocol, m.Units = "cross-validation", len(units)
+	m.Protocol, m.Units = CrossValidation, len(units)
 	m.Score *= Number(float64(len(units)) / total)
 	return m
 }

@@ -39,10 +39,12 @@ The model is a version of the registry (--version, default the champion), a dire
 with --train KIND, one model for each subset, trained on that subset's training units. Several kinds, or
 --seeds N, give a table of mean ± standard deviation over N models that differ in their random state alone,
 by cross-validation and, where there is a truth file, by the test units. With --together one model learns from
-all of --subsets: an engine may wear as another subset's do.`),
+all of --subsets: an engine may wear as another subset's do. --pool tries every group of --subsets and says from which
+of them cross-validation would rather learn.`),
 		Example: strings.TrimSpace(`
 turbofan evaluate
 turbofan evaluate --train boosting --subsets FD001,FD002,FD003,FD004
+turbofan evaluate --train boosting --subsets FD001,FD003 --pool
 turbofan evaluate --train boosting,extra_trees,forest --seeds 5 --subsets FD001,FD003
 turbofan evaluate --subsets FD001,FD003 --html evaluation.html
 turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
@@ -61,7 +63,7 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 			if err := cfg.validate(); err != nil {
 				return err
 			}
-			if err := rep.check(cmd); err != nil {
+			if err := rep.check(cmd, cfg.Dataset.Subsets); err != nil {
 				return err
 			}
 			if cfg.Schema != "" {
@@ -71,9 +73,9 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 			if err != nil {
 				return err
 			}
-			if rep.seeds > 1 || len(rep.kinds) > 1 || rep.together {
+			if rep.seeds > 1 || len(rep.kinds) > 1 || rep.together || rep.pool {
 				if o.page != "" {
-					return usagef(cmd, "--html draws models with one random state: leave out --seeds, --together and all kinds but one")
+					return usagef(cmd, "--html draws models with one random state: leave out --seeds, --together, --pool and all kinds but one")
 				}
 				return evaluateSeeds(cmd, cfg, loc.Dir, rep, o.asJSON)
 			}
@@ -103,6 +105,7 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 	fl.StringSliceVar(&rep.kinds, "train", nil, "train models of these kinds on each subset first: "+strings.Join(model.Kinds(), ", "))
 	fl.IntVar(&rep.seeds, "seeds", 1, "models of each kind and subset, with different random states (needs --train)")
 	fl.BoolVar(&rep.together, "together", false, "train one model on all of --subsets, not one for each (needs --train)")
+	fl.BoolVar(&rep.pool, "pool", false, "learn from every group of --subsets and say which cross-validation prefers (needs --train)")
 	fl.StringVar(&o.page, "html", "", "write a page with pictures to this file")
 	fl.BoolVar(&o.asJSON, "json", false, "print an array of objects")
 	return cmd

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,6 +27,8 @@ type seedRow struct {
 	Units       int                   `json:"units"`
 	Seeds       []int64               `json:"seeds"`
 	Measured    map[string]seedSpread `json:"measured"`
+	// Preferred marks, of the lines by cross-validation of one subset, that with the least error. Only --pool sets it.
+	Preferred bool `json:"preferred,omitempty"`
 }
 
 // seedSpread is what one measurement was over the seeds.
@@ -88,6 +92,68 @@ type repeated struct {
 	kinds    []string
 	seeds    int
 	together bool // one model learns from all subsets
+	pool     bool // models learn from every group of the subsets
+}
+
+// maxPooled bounds the subsets whose groups are tried: four have fifteen.
+const maxPooled = 4
+
+// groups returns the subsets that one model each learns from, small groups first.
+func (r repeated) groups(subsets []string) [][]string {
+	if r.together {
+		return [][]string{subsets}
+	}
+	var out [][]string
+	if !r.pool {
+		for _, s := range subsets {
+			out = append(out, []string{s})
+		}
+		return out
+	}
+	for mask := 1; mask < 1<<len(subsets); mask++ {
+		var g []string
+		for i, s := range subsets {
+			if mask>>i&1 == 1 {
+				g = append(g, s)
+			}
+		}
+		out = append(out, g)
+	}
+	slices.SortStableFunc(out, func(a, b []string) int { return cmp.Compare(len(a), len(b)) })
+	return out
+}
+
+// prefer marks the line of each subset that has the least cross-validated error, and says for each from what to learn.
+func prefer(table []seedRow) []string {
+	var advice []string
+	best, alone := map[string]*seedRow{}, map[string]*seedRow{}
+	var subsets []string
+	rmse := func(r *seedRow) float64 { return float64(r.Measured["rmse_clipped"].Mean) }
+	for i := range table {
+		r := &table[i]
+		if r.Protocol != model.CrossValidation {
+			continue
+		}
+		if best[r.Subset] == nil {
+			subsets = append(subsets, r.Subset)
+		}
+		if b := best[r.Subset]; b == nil || rmse(r) < rmse(b) {
+			best[r.Subset] = r
+		}
+		if a := alone[r.Subset]; len(r.LearnedFrom) == 1 && (a == nil || rmse(r) < rmse(a)) {
+			alone[r.Subset] = r
+		}
+	}
+	for _, s := range subsets {
+		b, a := best[s], alone[s]
+		b.Preferred = true
+		line := fmt.Sprintf("%s: cross-validation prefers %s learned from %s, RMSE %.2f", s, b.Model, strings.Join(b.LearnedFrom, "+"), rmse(b))
+		if a != nil && a != b {
+			line += fmt.Sprintf("; %s learned from %s alone has %.2f", a.Model, s, rmse(a))
+		}
+		advice = append(advice, line)
+	}
+	return advice
 }
 
 // evaluateSeeds trains models of each kind, one for each seed, on each subset or on all of them together, and judges every
@@ -96,7 +162,6 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
 	tests := map[string]*dataset.Set{}
-	var groups [][]string
 	for _, s := range cfg.Dataset.Subsets {
 		_, test, err := dataset.LoadCMAPSS(dir, s)
 		if err != nil {
@@ -105,11 +170,8 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 		if tests[s] = test; !test.HasTruth() {
 			bar.say("%s has no truth file: it is judged by cross-validation on its training units alone", s)
 		}
-		groups = append(groups, []string{s})
 	}
-	if rep.together {
-		groups = [][]string{cfg.Dataset.Subsets}
-	}
+	groups := rep.groups(cfg.Dataset.Subsets)
 	var table []seedRow
 	total, done := float64(len(groups)*len(rep.kinds)*rep.seeds), 0.0
 	for _, group := range groups {
@@ -140,10 +202,20 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 		}
 	}
 	bar.done()
+	var advice []string
+	if rep.pool {
+		advice = prefer(table)
+	}
 	if asJSON {
 		return printJSON(cmd.OutOrStdout(), table)
 	}
-	return printSeeds(cmd.OutOrStdout(), table)
+	if err := printSeeds(cmd.OutOrStdout(), table); err != nil {
+		return err
+	}
+	for _, line := range advice {
+		fmt.Fprintln(cmd.OutOrStdout(), line)
+	}
+	return nil
 }
 
 // judgeSeeds returns the lines of models that learned from a group of subsets.
@@ -199,12 +271,15 @@ func printSeeds(w io.Writer, table []seedRow) error {
 }
 
 // check reports what of the flags of a table over seeds does not hold together.
-func (r repeated) check(cmd *cobra.Command) error {
+func (r repeated) check(cmd *cobra.Command, subsets []string) error {
 	if r.seeds < 1 || r.seeds > maxSeeds {
 		return turbofan.Invalid("--seeds", "must be from 1 to %d", maxSeeds)
 	}
-	if (r.seeds > 1 || r.together) && len(r.kinds) == 0 {
-		return usagef(cmd, "--seeds and --together are about a training: name what to train with --train %s", strings.Join(model.Kinds(), ","))
+	if (r.seeds > 1 || r.together || r.pool) && len(r.kinds) == 0 {
+		return usagef(cmd, "--seeds, --together and --pool are about a training: name what to train with --train %s", strings.Join(model.Kinds(), ","))
+	}
+	if r.pool && (r.together || len(subsets) > maxPooled) {
+		return usagef(cmd, "--pool tries every group of at most %d --subsets, all of them together too: leave out --together", maxPooled)
 	}
 	for _, k := range r.kinds {
 		if err := model.DefaultConfig(k).Validate(); err != nil {

@@ -201,16 +201,31 @@ func TestEvaluateSeeds(t *testing.T) {
 	if len(both) != 8 || both[7].Model != "extra_trees" || both[0].Subset != "FD003" || both[3].Subset != "FD001" || both[3].Protocol != "test" || strings.Join(both[3].LearnedFrom, "+") != "FD003+FD001" || both[3].Units != 24 {
 		t.Errorf("together: %+v", both)
 	}
+	pooled, preferred := table("--subsets", "FD003,FD001", "--train", "forest", "--pool"), map[string]int{}
+	for _, r := range pooled {
+		if r.Preferred {
+			preferred[r.Subset+" "+r.Protocol]++
+		}
+		for _, o := range pooled {
+			if r.Preferred && o.Subset == r.Subset && o.Protocol == r.Protocol && o.Measured["rmse_clipped"].Mean < r.Measured["rmse_clipped"].Mean {
+				t.Errorf("%s learned from %v is preferred, but from %v it errs less", r.Subset, r.LearnedFrom, o.LearnedFrom)
+			}
+		}
+	}
+	if len(pooled) != 8 || len(preferred) != 2 || preferred["FD001 cross-validation"] != 1 || preferred["FD003 cross-validation"] != 1 {
+		t.Errorf("pooled: %v of %+v", preferred, pooled)
+	}
 	code, out, _ := call(t, "evaluate", "--data", fleet, "--subsets", "FD001", "--train", "forest", "--json")
 	var one []model.Metrics
 	if err := json.Unmarshal([]byte(out), &one); code != exitOK || err != nil || one[0].RMSEClipped != rows[1].Measured["rmse_clipped"].Values[0] {
 		t.Errorf("exit %d, %v: alone %v, in the table %+v", code, err, one, rows[1])
 	}
 	for want, args := range map[string][]string{
-		"--seeds and --together are":     {"--seeds", "2"},
-		"--html draws models with one":   {"--seeds", "2", "--train", "forest", "--html", "x.html"},
-		"--seeds: must be from 1 to 100": {"--seeds", "0", "--train", "forest"},
-		`model.kind: must be one of`:     {"--train", "forest,oracle"},
+		"--seeds, --together and --pool are": {"--seeds", "2"},
+		"--html draws models with one":       {"--seeds", "2", "--train", "forest", "--html", "x.html"},
+		"--seeds: must be from 1 to 100":     {"--seeds", "0", "--train", "forest"},
+		`model.kind: must be one of`:         {"--train", "forest,oracle"},
+		"--pool tries every group":           {"--train", "forest", "--pool", "--together"},
 	} {
 		code, _, errs := call(t, append([]string{"evaluate", "--data", fleet}, args...)...)
 		if code != exitUsage || !strings.Contains(errs, want) {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"turbofan"
+	"turbofan/dataset"
 	"turbofan/mlflow"
 	"turbofan/model"
 )
@@ -126,10 +127,48 @@ func trainModel(cmd *cobra.Command, cfg config) (*model.Model, error) {
 	defer bar.done()
 	bar.say("training %s on %s of %s", cfg.Model.Kind, turbofan.Count(len(data.Units), "unit"), from)
 	stage := ""
-	return model.Train(cmd.Context(), cfg.learner(), data, func(now string, share float64) {
+	m, err := model.Train(cmd.Context(), cfg.learner(), data, func(now string, share float64) {
 		bar.update(share, now != stage, "%s", now)
 		stage = now
 	})
+	if err != nil || cfg.Schema != "" || len(cfg.Dataset.Subsets) > 1 {
+		return m, err
+	}
+	if kin := kinOf(cfg, m); len(kin) > 0 {
+		bar.say("the same operating conditions are flown in %s: `turbofan evaluate --train %s --subsets %s --pool` tells whether it is better to learn from both",
+			strings.Join(kin, ", "), cfg.Model.Kind, strings.Join(slices.Concat(cfg.Dataset.Subsets, kin), ","))
+	}
+	return m, nil
+}
+
+// kinOf names the subsets that m did not learn from and whose engines fly just the conditions that it knows. What cannot
+// be read is left out: this is a hint.
+func kinOf(cfg config, m *model.Model) []string {
+	loc, err := locateData(cfg.Dataset.Dir)
+	if err != nil {
+		return nil
+	}
+	var kin []string
+	known := m.Spec().Normalizer
+	for _, name := range dataset.Subsets() {
+		if slices.Contains(cfg.Dataset.Subsets, name) {
+			continue
+		}
+		train, _, err := dataset.LoadCMAPSS(loc.Dir, name)
+		if err != nil {
+			continue
+		}
+		flown := map[int]bool{}
+		for _, u := range train.Units {
+			for i := range u.Readings {
+				flown[known.Find(u.Readings[i].Settings)] = true
+			}
+		}
+		if !flown[-1] && len(flown) == len(known.Regimes) {
+			kin = append(kin, name)
+		}
+	}
+	return kin
 }
 
 // saveTrained writes the artifact to out, or to a temporary directory that cleanup removes.
