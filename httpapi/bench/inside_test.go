@@ -36,8 +36,8 @@ func (nowhere) Readings(context.Context, turbofan.ReadingQuery) ([]turbofan.Stor
 	return nil, nil
 }
 
-// service returns a prediction service of the artifact in TURBOFAN_LOAD_MODEL.
-func service(b *testing.B) *predict.Service {
+// service returns a prediction service over stores of the artifact in TURBOFAN_LOAD_MODEL.
+func service(b testing.TB, stores predict.Stores) *predict.Service {
 	b.Helper()
 	dir := os.Getenv("TURBOFAN_LOAD_MODEL")
 	if dir == "" {
@@ -60,7 +60,7 @@ func service(b *testing.B) *predict.Service {
 	check(reg.SetAlias(b.Context(), "rul", turbofan.ChampionAlias, "1"))
 	cfg := predict.DefaultConfig()
 	cfg.CacheDir = b.TempDir()
-	s, err := predict.New(cfg, reg, predict.Stores{Readings: nowhere{}, Predictions: nowhere{}}, nil, slog.New(slog.DiscardHandler))
+	s, err := predict.New(cfg, reg, stores, nil, slog.New(slog.DiscardHandler))
 	check(err)
 	_, err = s.Refresh(b.Context())
 	check(err)
@@ -83,7 +83,7 @@ func processor(b *testing.B) func() {
 
 // BenchmarkService is one reading of a known unit inside the process: feature step, model, interval, probability.
 func BenchmarkService(b *testing.B) {
-	s := service(b)
+	s := service(b, predict.Stores{Readings: nowhere{}, Predictions: nowhere{}})
 	schema := turbofan.CMAPSS()
 	r := turbofan.Reading{UnitID: "1", Settings: []float64{-0.0007, 0.0003, 100}, Sensors: []float64{
 		518.67, 641.82, 1589.7, 1400.6, 14.62, 21.61, 554.36, 2388.06, 9046.19, 1.3, 47.47, 521.66, 2388.02, 8138.62, 8.4195, 0.03, 392, 2388, 100, 39.06, 23.419,
@@ -122,7 +122,7 @@ func (body) Close() error { return nil }
 
 // BenchmarkRequest is the same through the handler, without a network: decoding, limits, metrics, id and encoding too.
 func BenchmarkRequest(b *testing.B) {
-	h, err := httpapi.PredictionHandler(httpapi.DefaultConfig(), service(b), httpapi.Options{})
+	h, err := httpapi.PredictionHandler(httpapi.DefaultConfig(), service(b, predict.Stores{Readings: nowhere{}, Predictions: nowhere{}}), httpapi.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
