@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"turbofan"
 )
@@ -49,10 +50,13 @@ func (c *call) readBody() error {
 	}
 	switch {
 	case err == nil:
+		if c.reserved > 0 { // or net/http would cancel the work once the sender's time is over
+			c.readUntil(time.Time{})
+		}
 		return nil
 	case isTimeout(err):
 		c.status = http.StatusRequestTimeout
-		return because(err, turbofan.ETimeout, "the request's body did not arrive in time")
+		return because(err, turbofan.ETimeout, "the request's body did not arrive in time: of a large one, each doubling must come within %s", c.api.cfg.BodyPace)
 	case turbofan.ErrorCode(err) != turbofan.EInternal:
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -91,7 +95,9 @@ func (c *call) readAll(r io.Reader, limit int64) error {
 }
 
 // growBody doubles the room for the body. What goes beyond a small body is taken from the budget of all requests; it is
-// never reserved by a Content-Length, which costs a sender nothing to claim.
+// never reserved by a Content-Length, which costs a sender nothing to claim. Whoever takes from the budget must be as
+// fast as what it takes is large: each room has to be filled within BodyPace, or a few slow senders would keep all others
+// out.
 func (c *call) growBody() error {
 	limit := c.api.cfg.MaxBodyBytes
 	size := min(max(2*int64(cap(c.body)), 1<<10), limit+1) // one more, to see that there is more
@@ -99,9 +105,15 @@ func (c *call) growBody() error {
 		if err := c.reserve(min(size, limit) - c.reserved); err != nil {
 			return err
 		}
+		c.readUntil(time.Now().Add(c.api.cfg.BodyPace))
 	}
 	c.body = append(make([]byte, 0, size), c.body...)
 	return nil
+}
+
+// readUntil bounds the time of reading the body. What has no deadline, such as a test's recorder, keeps none.
+func (c *call) readUntil(deadline time.Time) {
+	_ = http.NewResponseController(c.w).SetReadDeadline(deadline)
 }
 
 // reserve takes bytes from the budget of all requests. They are given back when the request has ended.

@@ -24,6 +24,9 @@ type Config struct {
 	// MaxBufferedBytes bounds the bodies of all requests together that are in memory at once. Small bodies, up to 64 KiB,
 	// are not counted: they pass while large ones are refused with 429.
 	MaxBufferedBytes int64 `yaml:"max_buffered_bytes"`
+	// BodyPace bounds the time in which a large body must double, each time: 128 KiB within it after the first 64, 16 MiB
+	// within it after the first 8. A sender that is slower is answered 408, so that it does not hold what all share.
+	BodyPace time.Duration `yaml:"body_pace"`
 	// MaxReadings bounds the readings, or outcomes, in one request.
 	MaxReadings int `yaml:"max_readings"`
 	// MaxConcurrency is how many requests are worked on at once; MaxQueue is how many more may wait for their turn.
@@ -44,6 +47,7 @@ func DefaultConfig() Config {
 		Schema:           turbofan.CMAPSS(),
 		MaxBodyBytes:     16 << 20,
 		MaxBufferedBytes: 256 << 20,
+		BodyPace:         10 * time.Second,
 		MaxReadings:      20_000,
 		MaxConcurrency:   256,
 		MaxQueue:         1024,
@@ -61,6 +65,8 @@ func (c Config) Validate() error {
 		return turbofan.Invalid("max_body_bytes", "must be at least 1, not %d", c.MaxBodyBytes)
 	case c.MaxBufferedBytes < c.MaxBodyBytes:
 		return turbofan.Invalid("max_buffered_bytes", "must be at least max_body_bytes, %d, not %d", c.MaxBodyBytes, c.MaxBufferedBytes)
+	case c.BodyPace <= 0:
+		return turbofan.Invalid("body_pace", "must be more than 0, not %s", c.BodyPace)
 	case c.MaxReadings < 1:
 		return turbofan.Invalid("max_readings", "must be at least 1, not %d", c.MaxReadings)
 	case c.MaxConcurrency < 1:

@@ -1,9 +1,11 @@
 package httpapi_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -118,6 +120,80 @@ func TestBufferedBytes(t *testing.T) {
 		}
 		for range 20 {
 			wantAnswer(t, ask(h, "POST", "/predict_batch", large), 200, `"predictions"`)
+		}
+	})
+}
+
+// Senders of large bodies who stop in the middle are told so after BodyPace, and what they held goes to the next one. Small
+// requests pass all the while, and a body that is slow but steady enough is taken.
+func TestSlowSenders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := predictionHandler(t, func(c *httpapi.Config) {
+			c.MaxBodyBytes, c.MaxBufferedBytes, c.BodyPace = 512<<10, 1<<20, 10*time.Second
+		}, httpapi.Options{}, func(_ context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+			return make([]turbofan.Prediction, len(req.Readings)), nil
+		})
+		l := newPipeListener()
+		ctx, stop := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- httpapi.Serve(ctx, l, h, httpapi.ServeOptions{}) }()
+		large := `[` + strings.Repeat(bare()+",", 1400) + bare() + `]`
+		if len(large) <= 256<<10 || len(large) > 512<<10 {
+			t.Fatalf("a large body has %d bytes", len(large))
+		}
+		// send sends a large body in pieces of a size, each after a pause.
+		var senders sync.WaitGroup
+		send := func(size int, pause time.Duration) answer {
+			c, err := l.dial(ctx, "", "")
+			if err != nil {
+				return answer{err: err}
+			}
+			defer c.Close()
+			fmt.Fprintf(c, "POST /predict_batch HTTP/1.1\r\nHost: pipe\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", len(large))
+			senders.Go(func() {
+				for rest := large; rest != ""; rest = rest[min(size, len(rest)):] {
+					if _, err := c.Write([]byte(rest[:min(size, len(rest))])); err != nil {
+						return // the answer tells why
+					}
+					time.Sleep(pause)
+				}
+			})
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				return answer{err: err}
+			}
+			b, err := io.ReadAll(resp.Body)
+			return answer{resp.StatusCode, string(b[:min(len(b), 200)]), err}
+		}
+		start := time.Now()
+		slow := make(chan answer, 2)
+		for range 2 {
+			go func() { slow <- send(260<<10, time.Minute) }() // most of it at once, the rest never
+		}
+		synctest.Wait()
+		if a := send(len(large), 0); a.status != 429 {
+			t.Errorf("beside senders that hold everything: %+v", a)
+		}
+		small := get(&http.Client{Transport: &http.Transport{DialContext: l.dial, DisableKeepAlives: true}}, "POST", "/predict")
+		if small.status != 200 || time.Since(start) != 0 {
+			t.Errorf("a small request beside slow ones: %+v after %s", small, time.Since(start))
+		}
+		for range 2 {
+			const want = `{"error":"the request's body did not arrive in time: of a large one, each doubling must come within 10s","code":"timeout"}`
+			if a := <-slow; a.status != 408 || strings.TrimSpace(a.body) != want || time.Since(start) != 10*time.Second {
+				t.Errorf("a slow sender after %s: %+v", time.Since(start), a)
+			}
+		}
+		if a := send(len(large), 0); a.status != 200 {
+			t.Errorf("after the slow ones are gone: %+v", a)
+		}
+		if a := send(16<<10, 900*time.Millisecond); a.status != 200 {
+			t.Errorf("a steady sender: %+v", a)
+		}
+		senders.Wait()
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -543,6 +619,7 @@ func TestBadConfig(t *testing.T) {
 	for field, change := range map[string]func(*httpapi.Config){
 		"schema.name":        func(c *httpapi.Config) { c.Schema = turbofan.Schema{} },
 		"max_body_bytes":     func(c *httpapi.Config) { c.MaxBodyBytes = 0 },
+		"body_pace":          func(c *httpapi.Config) { c.BodyPace = 0 },
 		"max_buffered_bytes": func(c *httpapi.Config) { c.MaxBufferedBytes = c.MaxBodyBytes - 1 },
 		"max_readings":       func(c *httpapi.Config) { c.MaxReadings = -1 },
 		"max_concurrency":    func(c *httpapi.Config) { c.MaxConcurrency = 0 },
