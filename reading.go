@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"time"
+	"unicode"
 )
 
 // Reading is what one unit said in one cycle, in the order of its Schema. NaN stands for a missing sensor value;
@@ -59,7 +60,8 @@ func (c *Channel) check(v float64) error {
 	return nil
 }
 
-// ValidateUnitID reports why id cannot name a unit: it must have 1 to MaxUnitIDLen printable characters.
+// ValidateUnitID reports why id cannot name a unit: it must have 1 to MaxUnitIDLen bytes of characters that are seen and
+// stay in their order, so that two units that look alike on a screen, or in a log, are one.
 func ValidateUnitID(id string) error {
 	if id == "" {
 		return fmt.Errorf("is missing")
@@ -67,9 +69,19 @@ func ValidateUnitID(id string) error {
 	if len(id) > MaxUnitIDLen {
 		return fmt.Errorf("has %d bytes, more than the %d allowed", len(id), MaxUnitIDLen)
 	}
-	for _, r := range id {
-		if r < 0x20 || r == 0x7f || r == 0xfffd {
-			return fmt.Errorf("has a control or undecodable character")
+	return ValidateVisible(id)
+}
+
+// ValidateVisible reports the first character of a name that is not seen, or that moves others: a control character, a mark
+// of writing direction, a character without width, or a byte that is not UTF-8.
+func ValidateVisible(name string) error {
+	for _, r := range name {
+		switch {
+		case r >= 0x20 && r < 0x7f: // nearly all
+		case r == 0xfffd:
+			return fmt.Errorf("has bytes that are not UTF-8, or the sign that stands for such")
+		case unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp):
+			return fmt.Errorf("has the character %U, which controls how text is shown and is not seen itself", r)
 		}
 	}
 	return nil

@@ -96,6 +96,9 @@ func (s Schema) Validate() error {
 				return Invalid(field+".name", "must have 1 to %d characters", maxNameLength)
 			}
 			for _, name := range append([]string{c.Name}, c.Aliases...) {
+				if err := ValidateVisible(name); err != nil {
+					return Invalid(field, "the name %q %s", name, err)
+				}
 				if other, dup := seen[name]; dup {
 					return Invalid(field, "the name %q is already taken by %s", name, other)
 				}

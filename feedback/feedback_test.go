@@ -107,7 +107,7 @@ func TestRecordRefuses(t *testing.T) {
 	}{
 		{turbofan.Outcome{ActualRUL: truth, Cycle: 1}, "invalid", `unit_id: is missing: name the unit, or give prediction_id`},
 		{turbofan.Outcome{UnitID: long, ActualRUL: truth}, "invalid", `unit_id: has 129 bytes, more than the 128 allowed`},
-		{turbofan.Outcome{UnitID: "a\nb", ActualRUL: truth}, "invalid", `unit_id: has a control or undecodable character`},
+		{turbofan.Outcome{UnitID: "a\nb", ActualRUL: truth}, "invalid", `unit_id: has the character U+000A, which controls how text is shown and is not seen itself`},
 		{turbofan.Outcome{UnitID: "7", Cycle: -1, ActualRUL: truth}, "invalid", `cycle: must be a whole number from 1 to 10000000, not -1`},
 		{turbofan.Outcome{UnitID: "7", Cycle: 10_000_001, ActualRUL: truth}, "invalid", `cycle: must be a whole number from 1 to 10000000, not 10000001`},
 		{turbofan.Outcome{UnitID: "7", ActualRUL: truth}, "invalid", `cycle: is missing: actual_rul is the remaining life at a cycle; name the cycle, or give prediction_id`},
@@ -122,7 +122,7 @@ func TestRecordRefuses(t *testing.T) {
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, FailedAtCycle: new(3)}, "invalid", `failed_at_cycle: is 3, before cycle 4 that the outcome speaks of`},
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Event: "exploded"}, "invalid", `event: must be "failure", "maintenance" or "inspection", not "exploded"`},
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Key: long}, "invalid", `key: has 129 bytes, more than the 128 allowed`},
-		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Key: "a\tb"}, "invalid", `key: has the control character U+0009`},
+		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Key: "a\tb"}, "invalid", `key: has the character U+0009, which controls how text is shown and is not seen itself`},
 		{turbofan.Outcome{PredictionID: long, ActualRUL: truth}, "invalid", `prediction_id: has 129 bytes, more than the 128 allowed`},
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Note: strings.Repeat("n", 4097)}, "invalid", `note: has 4097 bytes, more than the 4096 allowed`},
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Note: "\xff"}, "invalid", `note: is not UTF-8 text`},

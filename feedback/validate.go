@@ -100,8 +100,14 @@ func checkTexts(o *turbofan.Outcome, path string) error {
 		if !utf8.ValidString(f.text) {
 			return turbofan.Invalid(path+f.name, "is not UTF-8 text")
 		}
+		if !f.lines {
+			if err := turbofan.ValidateVisible(f.text); err != nil {
+				return turbofan.Invalid(path+f.name, "%s", err)
+			}
+			continue
+		}
 		for _, r := range f.text {
-			if unicode.IsControl(r) && !(f.lines && (r == '\n' || r == '\r' || r == '\t')) {
+			if unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' {
 				return turbofan.Invalid(path+f.name, "has the control character %U", r)
 			}
 		}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -48,8 +49,25 @@ type Key struct {
 	digest [sha256.Size]byte
 }
 
-// keyPrefix lets people and secret scanners recognise a key.
+// keyPrefix lets people and secret scanners recognise a key, and HideKeys.
 const keyPrefix = "tfk_"
+
+// HideKeys returns text with every key that NewKey may have made replaced by "tfk_…", and text itself where there is none.
+// Whoever puts a key into a URL has it in logs and error messages otherwise.
+func HideKeys(text []byte) []byte {
+	at := bytes.Index(text, []byte(keyPrefix))
+	if at < 0 {
+		return text
+	}
+	var out []byte
+	for ; at >= 0; at = bytes.Index(text, []byte(keyPrefix)) {
+		out = append(append(out, text[:at+len(keyPrefix)]...), "…"...)
+		text = bytes.TrimLeftFunc(text[at+len(keyPrefix):], func(r rune) bool {
+			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'
+		})
+	}
+	return append(out, text...)
+}
 
 // NewKey makes a key of 256 random bits and the line by which a server knows it.
 func NewKey(name string, access Access) (secret, line string, err error) {
@@ -228,7 +246,7 @@ func needsOfPredict(path string) Access {
 	case "/predict", "/predict_batch", "/invocations":
 		return Device
 	}
-	if strings.HasPrefix(path, "/v2/models/") && strings.HasSuffix(path, "/infer") || strings.HasPrefix(path, "/inference.GRPCInferenceService/") && !strings.Contains(path, "Repository") {
+	if strings.HasPrefix(path, "/v2/models/") && strings.HasSuffix(path, "/infer") {
 		return Device
 	}
 	return Operator

@@ -72,7 +72,10 @@ func TestGuardPolicy(t *testing.T) {
 		{"feedback", "GET", "/healthz", httpapi.Open},
 		{"predict", "GET", "/v2/health/ready", httpapi.Open},
 		{"predict", "GET", "/ping", httpapi.Open},
+		{"predict", "GET", "/v2", httpapi.Viewer},
 		{"predict", "GET", "/v2/models/rul", httpapi.Viewer},
+		{"predict", "GET", "/v2/models/rul/ready", httpapi.Viewer},
+		{"predict", "GET", "/v2/models/rul/versions/3", httpapi.Viewer},
 		{"predict", "GET", "/metrics", httpapi.Viewer},
 		{"predict", "GET", "/", httpapi.Viewer},
 		{"predict", "GET", "/units/1", httpapi.Viewer},
@@ -309,5 +312,24 @@ func TestKeyClient(t *testing.T) {
 	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusTemporaryRedirect {
 		t.Errorf("%d %v", resp.StatusCode, err)
+	}
+}
+
+func TestHideKeys(t *testing.T) {
+	secret, _, err := httpapi.NewKey("a", httpapi.Viewer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"":                                    "",
+		"path=/units/1 took=1ms":              "path=/units/1 took=1ms",
+		"path=/predict/" + secret + " took=1": "path=/predict/tfk_… took=1",
+		`{"a":"` + secret + `","b":"` + secret + `"}`: `{"a":"tfk_…","b":"tfk_…"}`,
+		"tfk_":   "tfk_…",
+		"tfk_ab": "tfk_…",
+	} {
+		if got := string(httpapi.HideKeys([]byte(text))); got != want {
+			t.Errorf("HideKeys(%q) = %q, want %q", text, got, want)
+		}
 	}
 }

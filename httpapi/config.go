@@ -92,6 +92,8 @@ type Options struct {
 	// Releases lets the prediction role offer /models: which versions answer, promotion, rollback and trials. Nil offers
 	// none of it.
 	Releases turbofan.ReleaseService
+	// Keys says that a [Guard] with keys stands before the handler: the documents then tell how a key is sent.
+	Keys bool
 }
 
 func (o Options) withDefaults() Options {

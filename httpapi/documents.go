@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"reflect"
 	"strings"
 )
@@ -130,6 +131,7 @@ func (a *api) docsJSON() []byte {
 			{"tags", []string{"Infrastructure"}}, {"summary", summary}, {"operationId", a.service + "__" + strings.Trim(strings.ReplaceAll(path, ".", "_"), "/")},
 			{"responses", responses(node{{"description", "Successful Response"}, {"content", media}}, "200", infraErrors(path), how)},
 		}
+		get = a.openDoc(get, http.MethodGet, path)
 		paths = append(paths, member{path, node{{"get", get}}})
 	}
 	for _, op := range a.ops {
@@ -141,7 +143,7 @@ func (a *api) docsJSON() []byte {
 	}
 	infra("/schema.json", "What BentoML's Python clients read to build their methods.", ownDialect)
 	infra("/docs.json", "This document.", ownDialect)
-	return node{
+	doc := node{
 		{"openapi", "3.0.2"},
 		{"info", node{{"title", a.service}, {"version", a.cfg.Version}, {"description", a.about}}},
 		{"servers", []node{{{"url", "."}}}},
@@ -150,8 +152,26 @@ func (a *api) docsJSON() []byte {
 			{{"name", "Infrastructure"}, {"description", "Health, metrics and documents."}},
 		}},
 		{"paths", paths},
-		{"components", node{{"schemas", *components}}},
-	}.append(nil)
+	}
+	if !a.o.Keys {
+		return append(doc, member{"components", node{{"schemas", *components}}}).append(nil)
+	}
+	return append(doc,
+		member{"components", node{{"schemas", *components}, {"securitySchemes", node{
+			{"bearer", node{{"type", "http"}, {"scheme", "bearer"}, {"description", "An API key, as turbofan keys new makes them."}}},
+			{"header", node{{"type", "apiKey"}, {"in", "header"}, {"name", "X-Api-Key"}, {"description", "The same key."}}},
+			{"basic", node{{"type", "http"}, {"scheme", "basic"}, {"description", "The same key as the password; the name says nothing."}}},
+		}}}},
+		member{"security", []node{{{"bearer", []string{}}}, {{"header", []string{}}}, {{"basic", []string{}}}}},
+	).append(nil)
+}
+
+// openDoc says of an operation that needs no key that it needs none, where others do.
+func (a *api) openDoc(doc node, method, path string) node {
+	if a.o.Keys && needs(a.service, &http.Request{Method: method, URL: &url.URL{Path: path}}, false) == Open {
+		doc = append(doc, member{"security", []node{}})
+	}
+	return doc
 }
 
 func infraErrors(path string) []int {
@@ -208,7 +228,7 @@ func (a *api) operationDoc(op *operation, s *schemas) node {
 	if op.input != nil {
 		codes = append(codes, 408, 413, 415)
 	}
-	return append(doc, member{"responses", responses(good, status, codes, op.dialect)})
+	return a.openDoc(append(doc, member{"responses", responses(good, status, codes, op.dialect)}), op.method, op.path)
 }
 
 // pathExample returns what a parameter of a path may be.

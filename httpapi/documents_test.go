@@ -38,6 +38,40 @@ func roles(t testing.TB) map[string]http.Handler {
 	return out
 }
 
+// Where keys are asked for, the document tells how one is sent, and which operations need none.
+func TestSecurityInDocs(t *testing.T) {
+	for _, keys := range []bool{false, true} {
+		h, err := httpapi.PredictionHandler(httpapi.DefaultConfig(), newMemoryPredictions(), httpapi.Options{Keys: keys})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var doc struct {
+			Security   []map[string][]string
+			Components struct {
+				SecuritySchemes map[string]struct{ Type, Scheme, Name string }
+			}
+			Paths map[string]map[string]struct{ Security *[]any }
+		}
+		if err := json.Unmarshal(ask(h, "GET", "/docs.json", "").Body.Bytes(), &doc); err != nil {
+			t.Fatal(err)
+		}
+		schemes := doc.Components.SecuritySchemes
+		if got := len(doc.Security) == 3 && schemes["bearer"].Scheme == "bearer" && schemes["header"].Name == "X-Api-Key" && schemes["basic"].Type == "http"; got != keys {
+			t.Errorf("keys %v: %v %v", keys, doc.Security, schemes)
+		}
+		for path, open := range map[string]bool{"/predict": false, "/units": false, "/v2/models/{model_name}": false, "/readyz": true, "/v2/health/live": true, "/ping": true} {
+			for method, op := range doc.Paths[path] {
+				if got := op.Security != nil && len(*op.Security) == 0; got != (open && keys) {
+					t.Errorf("keys %v: %s %s is open: %v", keys, method, path, got)
+				}
+			}
+			if doc.Paths[path] == nil {
+				t.Errorf("%s is not in the document", path)
+			}
+		}
+	}
+}
+
 // TestBentoMLClient runs BentoML's Python clients against all roles. TURBOFAN_PYTHON names the interpreter that has
 // bentoml; without one that has it the test is skipped.
 func TestBentoMLClient(t *testing.T) {

@@ -34,7 +34,7 @@ func (t *traced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	// The route is known later; until then the name is the method alone, as OpenTelemetry's conventions want.
 	ctx, span := t.tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(t.role,
-		attribute.String("http.request.method", r.Method), attribute.String("url.path", r.URL.Path), attribute.String("client.address", r.RemoteAddr)))
+		attribute.String("http.request.method", r.Method), attribute.String("url.path", string(HideKeys([]byte(r.URL.Path)))), attribute.String("client.address", r.RemoteAddr)))
 	defer span.End()
 	answer := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 	t.next.ServeHTTP(answer, r.WithContext(ctx))

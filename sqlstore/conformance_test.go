@@ -196,7 +196,7 @@ func testBadRecords(t *testing.T, s *sqlstore.State) {
 		spoil         func(*turbofan.PredictionRecord)
 	}{
 		{"no unit", "records[1].reading.unit_id: is missing", func(r *turbofan.PredictionRecord) { r.Reading.UnitID = "" }},
-		{"undecodable unit", "records[1].reading.unit_id: has a control or undecodable character", func(r *turbofan.PredictionRecord) { r.Reading.UnitID = "\xff" }},
+		{"undecodable unit", "records[1].reading.unit_id: has bytes that are not UTF-8, or the sign that stands for such", func(r *turbofan.PredictionRecord) { r.Reading.UnitID = "\xff" }},
 		{"cycle 0", "records[1].reading.cycle: must be a whole number from 1 to 10000000, not 0", func(r *turbofan.PredictionRecord) { r.Reading.Cycle = 0 }},
 		{"too many sensors", "records[1].reading: has more than 512 channels", func(r *turbofan.PredictionRecord) { r.Reading.Sensors = make([]float64, 513) }},
 		{"no id", "records[1].prediction.prediction_id: is missing", func(r *turbofan.PredictionRecord) { r.Prediction.ID = "" }},

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"turbofan"
+	"turbofan/httpapi"
 )
 
 func logLevel(name string) (slog.Level, error) {
@@ -15,11 +16,23 @@ func logLevel(name string) (slog.Level, error) {
 	return l, nil
 }
 
+// keyless passes on what is written, without the keys in it.
+type keyless struct{ w io.Writer }
+
+func (k keyless) Write(line []byte) (int, error) {
+	if _, err := k.w.Write(httpapi.HideKeys(line)); err != nil {
+		return 0, err
+	}
+	return len(line), nil
+}
+
+// newLogger returns a logger that no API key gets past, whoever wrote it into a URL.
 func newLogger(c logConfig, w io.Writer) (*slog.Logger, error) {
 	level, err := logLevel(c.Level)
 	if err != nil {
 		return nil, err
 	}
+	w = keyless{w}
 	opt := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, opt)), nil

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"turbofan/httpapi"
 )
 
 // stuck is a disk that takes no line until it is let go.
@@ -90,4 +92,23 @@ func TestLogQueueLoneLine(t *testing.T) {
 			t.Errorf("%d writes after %s", disk.writes, time.Since(start))
 		}
 	})
+}
+
+// A key that somebody put into a URL, or that an error repeats, is in no line.
+func TestLogHidesKeys(t *testing.T) {
+	secret, _, err := httpapi.NewKey("a", httpapi.Viewer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"text", "json"} {
+		var out bytes.Buffer
+		log, err := newLogger(logConfig{Level: "info", Format: format}, &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("request", "path", "/units/"+secret, "error", fmt.Errorf("there is no %q", "/units/"+secret))
+		if strings.Contains(out.String(), secret) || strings.Count(out.String(), "tfk_…") != 2 {
+			t.Errorf("%s: %s", format, out.String())
+		}
+	}
 }

@@ -94,7 +94,10 @@ turbofan keys new makes them, clients send theirs from MLFLOW_TRACKING_TOKEN.`,
 			if err != nil {
 				return err
 			}
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			log, err := newLogger(logConfig{Level: "info", Format: "text"}, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
 			return runRegistry(cmd.Context(), cfg, o, sources, log)
 		},
 	}
