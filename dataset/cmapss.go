@@ -93,29 +93,22 @@ func (s *Set) ApplyTruth(rul []float64, file string) error {
 // unknown; see Set.RunToFailure and Set.ApplyTruth. The readings of a unit share two backing arrays. File is the name
 // that errors carry, name becomes the set's.
 func ReadCMAPSS(r io.Reader, file, name string) (*Set, error) {
-	data, sum, err := readAll(r, file)
-	if err != nil {
-		return nil, err
-	}
+	src := newSource(r, file)
 	p := cmapssParser{file: file, schema: turbofan.CMAPSS(), seen: map[int]int{}}
-	if err := eachLine(data, file, p.row); err != nil {
+	if err := eachLine(src, file, p.row); err != nil {
 		return nil, err
 	}
 	if p.unit == 0 {
 		return nil, turbofan.Invalid(file, "is empty; it must hold at least one row")
 	}
 	p.closeUnit()
-	return &Set{Name: name, Schema: p.schema, Units: p.units, Digest: sum}, nil
+	return &Set{Name: name, Schema: p.schema, Units: p.units, Digest: src.digest()}, nil
 }
 
 // ReadRUL reads a truth file: one whole number of cycles a line, for the test units in order.
 func ReadRUL(r io.Reader, file string) ([]float64, error) {
-	data, _, err := readAll(r, file)
-	if err != nil {
-		return nil, err
-	}
 	var out []float64
-	err = eachLine(data, file, func(line []byte, number int) error {
+	err := eachLine(newSource(r, file), file, func(line []byte, number int) error {
 		var columns [2][]byte
 		if n := split(line, columns[:]); n != 1 {
 			return at(file, number, "row", "has %d columns; a truth file must have 1", n)

@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/csv"
 	"errors"
@@ -144,12 +145,14 @@ func ReadCSV(r io.Reader, file string, schema turbofan.Schema) (*Set, error) {
 	if err := schema.Validate(); err != nil {
 		return nil, err
 	}
-	data, sum, err := readAll(r, file)
-	if err != nil {
-		return nil, err
+	src := newSource(r, file)
+	text := bufio.NewReader(src)
+	if mark, _ := text.Peek(len(byteOrderMark)); string(mark) == byteOrderMark { // the error comes again
+		if _, err := text.Discard(len(mark)); err != nil {
+			return nil, csvError(file, err)
+		}
 	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff")) // spreadsheets write a byte order mark
-	c := csv.NewReader(bytes.NewReader(data))
+	c := csv.NewReader(text)
 	c.ReuseRecord = true
 	c.FieldsPerRecord = -1
 	header, err := c.Read()
@@ -179,10 +182,16 @@ func ReadCSV(r io.Reader, file string, schema turbofan.Schema) (*Set, error) {
 	if len(p.units) == 0 {
 		return nil, turbofan.Invalid(file, "has a header only; it must hold at least one row")
 	}
-	return &Set{Name: schema.Name, Schema: schema, Units: p.units, Digest: sum}, nil
+	return &Set{Name: schema.Name, Schema: schema, Units: p.units, Digest: src.digest()}, nil
 }
 
+// byteOrderMark is what spreadsheets begin a file with.
+const byteOrderMark = "\ufeff"
+
 func csvError(file string, err error) error {
+	if _, ok := errors.AsType[*turbofan.Error](err); ok {
+		return err
+	}
 	if e, ok := errors.AsType[*csv.ParseError](err); ok {
 		return at(file, e.Line, "row", "%s", strings.TrimPrefix(e.Err.Error(), "record on line "))
 	}
@@ -302,7 +311,7 @@ func (p *csvParser) row(record []string, line int) error {
 	if len(record) != len(p.header) {
 		return at(p.file, line, "row", "has %d columns; the header has %d", len(record), len(p.header))
 	}
-	id := strings.Clone(strings.TrimSpace(record[p.unit]))
+	id := strings.TrimSpace(record[p.unit])
 	if err := turbofan.ValidateUnitID(id); err != nil {
 		return at(p.file, line, p.header[p.unit], "%s", err.Error())
 	}
@@ -315,6 +324,7 @@ func (p *csvParser) row(record []string, line int) error {
 		if began, back := p.seen[id]; back {
 			return at(p.file, line, p.header[p.unit], "unit %s comes back; its rows from line %d on must stand together: sort the file by unit and cycle", id, began)
 		}
+		id = strings.Clone(id) // the record's text is one string: all of it would be held
 		p.seen[id] = line
 		p.units = append(p.units, turbofan.History{UnitID: id})
 	}

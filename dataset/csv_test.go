@@ -2,11 +2,16 @@ package dataset_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"turbofan"
 	"turbofan/dataset"
@@ -128,6 +133,31 @@ func TestWriteProcessed(t *testing.T) {
 	for want, err := range refused {
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// A file that cannot be read to its end is no shorter file, and the digest is that of all its bytes.
+func TestReadersReadToTheEnd(t *testing.T) {
+	row := "1 1 0 0 100" + strings.Repeat(" 5", 21) + " \n"
+	for name, c := range map[string]struct {
+		text string
+		read func(io.Reader) (*dataset.Set, error)
+	}{
+		"text": {row + "\n \n", func(r io.Reader) (*dataset.Set, error) { return dataset.ReadCMAPSS(r, "f", "X") }},
+		"CSV":  {"\ufeffpump,hour,load,vibration,temperature\na,2,1,1,1\n\n", func(r io.Reader) (*dataset.Set, error) { return dataset.ReadCSV(r, "f", pump()) }},
+	} {
+		set, err := c.read(iotest.OneByteReader(strings.NewReader(c.text)))
+		if err != nil || set.Rows() != 1 || set.Digest != fmt.Sprintf("%x", sha256.Sum256([]byte(c.text))) {
+			t.Errorf("%s: %+v, %v", name, set, err)
+		}
+		broken := io.MultiReader(strings.NewReader(c.text), iotest.ErrReader(errors.New("disk on fire")))
+		if _, err := c.read(broken); turbofan.ErrorCode(err) != turbofan.EUnavailable || turbofan.ErrorMessage(err) != "read f" {
+			t.Errorf("%s: a broken disk gave %v", name, err)
+		}
+		endless := io.MultiReader(strings.NewReader(c.text), iotest.DataErrReader(strings.NewReader(strings.Repeat("7", 100_000))))
+		if _, err := c.read(endless); turbofan.ErrorCode(err) != turbofan.EInvalid {
+			t.Errorf("%s: an endless line gave %v", name, err)
 		}
 	}
 }

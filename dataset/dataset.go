@@ -7,12 +7,12 @@
 package dataset
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"hash"
 	"io"
-	"os"
 
 	"turbofan"
 )
@@ -59,27 +59,36 @@ func lastCycle(h *turbofan.History) int {
 	return h.Readings[len(h.Readings)-1].Cycle
 }
 
-// maxFileSize bounds what a reader takes into memory: twenty times the largest file of C-MAPSS.
-const maxFileSize = 256 << 20
+// maxFileSize bounds what a reader takes: files of 25 million readings of C-MAPSS, which are 6.5 GB in memory.
+const maxFileSize = 4 << 30
 
-// readAll returns the whole source and its digest.
-func readAll(r io.Reader, file string) ([]byte, string, error) {
-	var b bytes.Buffer
-	if f, ok := r.(*os.File); ok {
-		// Growing step by step would copy a large file several times.
-		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-			b.Grow(int(min(info.Size(), maxFileSize)) + bytes.MinRead)
-		}
-	}
-	if _, err := b.ReadFrom(io.LimitReader(r, maxFileSize+1)); err != nil {
-		return nil, "", unavailable(err, "read %s", file)
-	}
-	data := b.Bytes()
-	if len(data) > maxFileSize {
-		return nil, "", turbofan.Errorf(turbofan.ETooLarge, "%s: file: is larger than the %d MiB allowed", file, maxFileSize>>20)
-	}
-	return data, digest(data), nil
+// source reads a file once, without holding it: it counts and hashes what passes. Its errors are ready for the caller.
+type source struct {
+	r    io.Reader
+	file string
+	sum  hash.Hash
+	n    int64
 }
+
+func newSource(r io.Reader, file string) *source {
+	return &source{r: r, file: file, sum: sha256.New()}
+}
+
+// Read implements io.Reader.
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.sum.Write(p[:n])
+	if s.n += int64(n); s.n > maxFileSize {
+		return 0, turbofan.Errorf(turbofan.ETooLarge, "%s: file: is larger than the %d GiB allowed", s.file, int64(maxFileSize)>>30)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = unavailable(err, "read %s", s.file)
+	}
+	return n, err
+}
+
+// digest is that of the whole file, once it was read to its end.
+func (s *source) digest() string { return hex.EncodeToString(s.sum.Sum(nil)) }
 
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)

@@ -1,7 +1,10 @@
 package dataset
 
 import (
+	"bufio"
 	"bytes"
+	"errors"
+	"io"
 	"strconv"
 
 	"turbofan"
@@ -12,31 +15,38 @@ func at(file string, line int, field, format string, args ...any) error {
 	return turbofan.Invalid(file+":"+strconv.Itoa(line)+": "+field, format, args...)
 }
 
-// eachLine calls row for every line of data with its number from 1. Trailing blanks, carriage returns and blank lines
-// at the end are dropped; a blank line between rows is an error, for it hides a lost row.
-func eachLine(data []byte, file string, row func(line []byte, number int) error) error {
-	data = bytes.TrimRight(data, " \t\r\n")
-	for number := 1; len(data) > 0; number++ {
-		line := data
-		if end := bytes.IndexByte(data, '\n'); end >= 0 {
-			line, data = data[:end], data[end+1:]
-		} else {
-			data = nil
+// maxLine bounds a line of text, a hundred times as long as one of C-MAPSS.
+const maxLine = 64 << 10
+
+// eachLine calls row for every line of r with its number from 1; the line is overwritten after. Trailing blanks, carriage
+// returns and blank lines at the end are dropped; a blank line between rows is an error, for it hides a lost row.
+func eachLine(r io.Reader, file string, row func(line []byte, number int) error) error {
+	lines := bufio.NewReaderSize(r, maxLine)
+	empty := 0 // number of the first of the blank lines that end here
+	for number := 1; ; number++ {
+		line, err := lines.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			return at(file, number, "row", "is longer than the %d KiB allowed", maxLine>>10)
 		}
-		for len(line) > 0 && blank(line[len(line)-1]) {
-			line = line[:len(line)-1]
-		}
-		if len(line) == 0 {
-			return at(file, number, "row", "is empty; blank lines may stand at the end only")
-		}
-		if err := row(line, number); err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
+		line = bytes.TrimRight(line, " \t\r\n")
+		switch {
+		case len(line) == 0 && empty == 0:
+			empty = number
+		case len(line) > 0 && empty > 0:
+			return at(file, empty, "row", "is empty; blank lines may stand at the end only")
+		case len(line) > 0:
+			if err := row(line, number); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
 	}
-	return nil
 }
-
-func blank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' }
 
 // split cuts line at runs of blanks into columns and returns how many there are, at most len(columns).
 func split(line []byte, columns [][]byte) int {
