@@ -50,8 +50,7 @@ var house = map[string][]string{
 	"release": {"", "model"},
 	// floor 5: the roof, which alone knows who is in the same process
 	"cmd/turbofan": {"*"},
-	// tests' own: the platform as one value
-	"internal/platformtest": {"*"},
+	// tests' own: a real PostgreSQL server
 	"internal/postgrestest": {},
 }
 
@@ -68,7 +67,7 @@ var onlyIn = map[string]struct {
 	"database/sql":           {[]string{"sqlstore"}, "a store interface of the root package"},
 	"modernc.org/sqlite":     {[]string{"sqlstore"}, "a store interface of the root package"},
 	"google.golang.org/grpc": {[]string{"grpcapi", "grpcapi/inference"}, "the protocol's REST form"},
-	"net/http":               {[]string{"httpapi", "grpcapi", "mlflow", "webhook", "console", "cmd/turbofan", "internal/platformtest", "dataset"}, "a service interface of the root package"},
+	"net/http":               {[]string{"httpapi", "grpcapi", "mlflow", "webhook", "console", "cmd/turbofan", "dataset"}, "a service interface of the root package"},
 	"flag":                   {[]string{"cmd/turbofan"}, "a Config field"},
 	"github.com/spf13/cobra": {[]string{"cmd/turbofan"}, "a Config field"},
 }

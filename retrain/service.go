@@ -57,7 +57,7 @@ type Watch struct {
 // Gate is the rule by which a challenger becomes champion. RMSEs are over all readings of units that neither model was
 // trained on, truth clipped at the label cap.
 type Gate struct {
-	// MaxRatio bounds the challenger's RMSE over all units as a multiple of the champion's: the plan's 1.1.
+	// MaxRatio bounds the challenger's RMSE over all units as a multiple of the champion's.
 	MaxRatio float64
 	// MinBetter is the least share of bootstrap resamples in which the challenger is better on new units.
 	MinBetter float64

@@ -46,7 +46,7 @@ func (c *config) validateAccess() error {
 	beyond := c.Host != "localhost" && (ip == nil || !ip.IsLoopback())
 	switch {
 	case beyond && !c.Insecure && !c.Auth.on():
-		return turbofan.Invalid("host", "%q is not a loopback address and there are no API keys: anyone who reaches it could send feedback and retrain; make keys by turbofan keys new and give --keys-file, or add --insecure-listen if the network is yours alone", c.Host)
+		return turbofan.Invalid("host", "%q is not a loopback address and there are no API keys: anyone who reaches it could write to it; make keys by turbofan keys new and give --keys-file, or add --insecure-listen if the network is yours alone", c.Host)
 	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
 		return turbofan.Invalid("tls", "needs both cert and key")
 	case c.Limits.Rate < 0:
