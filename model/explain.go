@@ -1,9 +1,15 @@
 package model
 
 import (
+	"fmt"
 	"math"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"turbofan"
+	"turbofan/tree"
 )
 
 // SHAP writes to phi, which has as many values as Spec().Columns, what each column moved the prediction of row by, in
@@ -33,6 +39,41 @@ func (m *Model) shap(row []float32, phi, one []float64) (base float64, err error
 		}
 	}
 	return base, nil
+}
+
+// PrepareReasons builds what explanations need of the trees. The first one would do it otherwise, and take a few
+// milliseconds longer than the next.
+func (m *Model) PrepareReasons() error {
+	e := m.scratch.Get().(*explanation)
+	defer m.scratch.Put(e)
+	row := make([]float32, len(m.spec.Columns))
+	for _, l := range slices.Concat(m.learner, m.late) {
+		if _, err := l.trees.SHAP(row, e.member); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// batchRows is how many rows of a batch are explained in one go: a few milliseconds.
+const batchRows = 64
+
+// SHAPBatch does SHAP for each row of x, side by side on all processors. base has one value a row, phi as many as x.Data.
+func (m *Model) SHAPBatch(x tree.Matrix, base, phi []float64) error {
+	if len(base) != x.Rows || len(phi) != x.Rows*x.Cols {
+		return fmt.Errorf("explain %d rows of %d columns: base has %d values and phi %d", x.Rows, x.Cols, len(base), len(phi))
+	}
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for first := 0; first < x.Rows; first += batchRows {
+		g.Go(func() (err error) {
+			for i := first; i < min(first+batchRows, x.Rows) && err == nil; i++ {
+				base[i], err = m.SHAP(x.Row(i), phi[i*x.Cols:(i+1)*x.Cols])
+			}
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 // explanation is what one explanation works on; the model keeps some to use again.

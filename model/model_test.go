@@ -16,6 +16,7 @@ import (
 	"turbofan"
 	"turbofan/dataset"
 	"turbofan/model"
+	"turbofan/tree"
 )
 
 // fleet makes engines whose sensors 2 and 3 follow their wear.
@@ -430,20 +431,19 @@ func TestLateUnitsHaveTheirOwnLearner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	phi := make([]float64, rows.Cols)
-	for i := range rows.Len() {
-		base, err := with.SHAP(rows.Row(i), phi)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, v := range phi {
+	bases, phi := make([]float64, rows.Len()), make([]float64, len(rows.Data))
+	if err := with.SHAPBatch(tree.Matrix{Data: rows.Data, Rows: rows.Len(), Cols: rows.Cols}, bases, phi); err != nil {
+		t.Fatal(err)
+	}
+	for i, base := range bases {
+		for _, v := range phi[i*rows.Cols : (i+1)*rows.Cols] {
 			base += v
 		}
 		a, err := with.Predict(rows.Row(i), true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := min(max(base, 0), cfg.Cap); math.Abs(a.RUL-want) > 1e-3 {
+		if want := min(max(base, 0), cfg.Cap); math.Abs(a.RUL-want) > 1e-9 {
 			t.Fatalf("row %d: contributions sum to %.4f, the answer is %.4f", i, want, a.RUL)
 		}
 	}

@@ -236,6 +236,9 @@ func asChampion(next *served, now *lanes) *lanes {
 // know are held back for the last step alone, so that none is left out or learned twice; all others wait for nothing.
 func (s *Service) install(ctx context.Context, next *served, to place) (err error) {
 	defer func() { next.refused.Store(err != nil) }()
+	if err := next.model.PrepareReasons(); err != nil {
+		return err
+	}
 	s.candidate.Store(next)
 	defer s.candidate.Store(nil)
 	s.gate.synchronize()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 
 	"turbofan"
 )
@@ -53,20 +54,54 @@ type storedDriver struct {
 	Contribution *float64 `json:"contribution"`
 }
 
-// encodeDrivers returns nil for no drivers, else their JSON. An infinite number is an error.
+// encodeDrivers returns nil for no drivers, else the JSON of storedDriver. An infinite number is an error. It is written
+// by hand, for every explained answer comes here.
 func encodeDrivers(drivers []turbofan.Driver) (any, error) {
 	if len(drivers) == 0 {
 		return nil, nil
 	}
-	stored := make([]storedDriver, len(drivers))
+	b := append(make([]byte, 0, 96*len(drivers)), '[')
 	for i := range drivers {
-		stored[i] = storedDriver{drivers[i].Feature, orNull(&drivers[i].Value), orNull(&drivers[i].Contribution)}
+		d := &drivers[i]
+		if math.IsInf(d.Value, 0) || math.IsInf(d.Contribution, 0) {
+			return nil, fmt.Errorf("encode drivers: %s has an infinite number", d.Feature)
+		}
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, `{"feature":`...)
+		if plain(d.Feature) {
+			b = append(append(append(b, '"'), d.Feature...), '"')
+		} else {
+			name, err := json.Marshal(d.Feature)
+			if err != nil {
+				return nil, fmt.Errorf("encode drivers: %w", err)
+			}
+			b = append(b, name...)
+		}
+		b = appendNumber(append(b, `,"value":`...), d.Value)
+		b = appendNumber(append(b, `,"contribution":`...), d.Contribution)
+		b = append(b, '}')
 	}
-	b, err := json.Marshal(stored)
-	if err != nil {
-		return nil, fmt.Errorf("encode drivers: %w", err)
+	return string(append(b, ']')), nil
+}
+
+// plain tells that JSON writes s as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
 	}
-	return string(b), nil
+	return true
+}
+
+// appendNumber appends v, or null for NaN.
+func appendNumber(b []byte, v float64) []byte {
+	if math.IsNaN(v) {
+		return append(b, "null"...)
+	}
+	return strconv.AppendFloat(b, v, 'g', -1, 64)
 }
 
 func decodeDrivers(text string) ([]turbofan.Driver, error) {
@@ -105,13 +140,6 @@ func decodeWarnings(text string) ([]string, error) {
 		return nil, fmt.Errorf("decode warnings: %w", err)
 	}
 	return warnings, nil
-}
-
-func orNull(v *float64) *float64 {
-	if math.IsNaN(*v) {
-		return nil
-	}
-	return v
 }
 
 func orNaN(v *float64) float64 {

@@ -48,36 +48,6 @@ func (e *Ensemble) SHAP(row []float32, phi []float64) (base float64, err error) 
 	return p.base, nil
 }
 
-// SHAPBatch does SHAP for each row of x, in parallel on nJobs goroutines (0 =
-// GOMAXPROCS), and writes row i's contributions to
-// phi[i*NumFeatures : (i+1)*NumFeatures], with the same bits as SHAP's.
-func (e *Ensemble) SHAPBatch(x Matrix, phi []float64, nJobs int) (base float64, err error) {
-	if err := checkMatrix("x", x); err != nil {
-		return 0, err
-	}
-	if err := e.checkRow(x.Cols); err != nil {
-		return 0, err
-	}
-	if len(phi) != x.Rows*x.Cols {
-		return 0, fmt.Errorf("phi must have %d entries for each of %d rows, got %d", x.Cols, x.Rows, len(phi))
-	}
-	if err := checkAtLeast("n_jobs", nJobs, 0); err != nil {
-		return 0, err
-	}
-	p := e.reasons.get(e)
-	blocks := (x.Rows + blockRows - 1) / blockRows
-	q := newPool(min(workers(nJobs), blocks))
-	defer q.close()
-	q.run(blocks, func(_, b int) {
-		w := p.walks.Get().(*shapWalk)
-		for i := b * blockRows; i < min((b+1)*blockRows, x.Rows); i++ {
-			w.row(p, x.Row(i), phi[i*x.Cols:(i+1)*x.Cols], e.scale)
-		}
-		p.walks.Put(w)
-	})
-	return p.base, nil
-}
-
 // reasons keeps an ensemble's plan for SHAP. It is built when the first row
 // asks: most ensembles, those of cross-validations, are never explained.
 type reasons struct {

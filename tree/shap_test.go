@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/bits"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"turbofan/tree"
@@ -373,45 +372,6 @@ func TestSHAPOfTinyShares(t *testing.T) {
 		e := forge(t, 3, root, leaf(4, 1))
 		for _, row := range [][]float32{{1, 1, 1}, {1, 3, 1}, {3, 1, 1}, {3, 3, 1}} {
 			checkSHAP(t, e, row)
-		}
-	}
-}
-
-func TestSHAPBatchIsSHAP(t *testing.T) {
-	x, y := friedman(700, 0.1, 11)
-	p := tree.DefaultForestParams()
-	p.NEstimators, p.MinSamplesLeaf = 10, 5
-	e, err := tree.FitForest(x, y, nil, p, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, one := make([]float64, len(x.Data)), make([]float64, x.Cols)
-	base, err := e.SHAPBatch(x, all, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range x.Rows {
-		b, err := e.SHAP(x.Row(i), one)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b != base || !slices.Equal(one, all[i*x.Cols:(i+1)*x.Cols]) {
-			t.Fatalf("row %d: %v %v, in a batch %v %v", i, b, one, base, all[i*x.Cols:(i+1)*x.Cols])
-		}
-	}
-	for _, c := range []struct {
-		x    tree.Matrix
-		phi  []float64
-		jobs int
-		want string
-	}{
-		{tree.Matrix{}, nil, 1, "x must have at least one row and one column, got 0 x 0"},
-		{tree.Matrix{Data: make([]float32, 3), Rows: 1, Cols: 3}, all, 1, "row must have 10 features, got 3"},
-		{x, all[1:], 1, "phi must have 10 entries for each of 700 rows, got 6999"},
-		{x, all, -1, "n_jobs must be at least 0, got -1"},
-	} {
-		if _, err := e.SHAPBatch(c.x, c.phi, c.jobs); err == nil || err.Error() != c.want {
-			t.Errorf("error %v, want %q", err, c.want)
 		}
 	}
 }

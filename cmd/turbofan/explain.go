@@ -13,6 +13,7 @@ import (
 	"turbofan"
 	"turbofan/dataset"
 	"turbofan/model"
+	"turbofan/tree"
 )
 
 // explainOptions are the flags of explain.
@@ -164,16 +165,19 @@ func explainFleet(m *model.Model, units []turbofan.History, o explainOptions) (*
 	}
 	columns := m.Spec().Columns
 	e := &explanation{Rows: min(o.rows, rows.Len()), phi: map[string][]float64{}, value: map[string][]float64{}}
-	phi := make([]float64, len(columns))
+	x := tree.Matrix{Rows: e.Rows, Cols: len(columns)}
 	for k := range e.Rows {
-		row := rows.Row(k * rows.Len() / e.Rows)
-		base, err := m.SHAP(row, phi)
-		if err != nil {
-			return nil, err
-		}
-		e.Base = base
-		for j, c := range columns {
-			e.phi[c], e.value[c] = append(e.phi[c], phi[j]), append(e.value[c], float64(row[j]))
+		x.Data = append(x.Data, rows.Row(k*rows.Len()/e.Rows)...)
+	}
+	base, phi := make([]float64, x.Rows), make([]float64, len(x.Data))
+	if err := m.SHAPBatch(x, base, phi); err != nil {
+		return nil, err
+	}
+	e.Base = base[len(base)-1]
+	for j, c := range columns {
+		e.phi[c], e.value[c] = make([]float64, x.Rows), make([]float64, x.Rows)
+		for k := range x.Rows {
+			e.phi[c][k], e.value[c][k] = phi[k*x.Cols+j], float64(x.Data[k*x.Cols+j])
 		}
 	}
 	for _, c := range columns {
@@ -196,7 +200,7 @@ func explainFleet(m *model.Model, units []turbofan.History, o explainOptions) (*
 		i += len(units[u].Readings)
 	}
 	i += at.reading
-	if e.Unit.Base, err = m.SHAP(rows.Row(i), phi); err != nil {
+	if e.Unit.Base, err = m.SHAP(rows.Row(i), phi[:len(columns)]); err != nil {
 		return nil, err
 	}
 	if e.Unit.Drivers, err = m.Explain(rows.Row(i), len(columns)); err != nil {
