@@ -38,8 +38,18 @@ type Job struct {
 	// DataCutOff is the moment up to which production data was used.
 	DataCutOff time.Time      `json:"data_cut_off,omitzero"`
 	Result     *RetrainResult `json:"result,omitempty"`
-	// Force trains even where data is less than the configured minimum.
+	// Force trains even where data is less than the configured minimum, and believes stated ends that are in doubt.
 	Force bool `json:"force,omitempty"`
+	// Doubted names the new units, a hundred at most, whose sensors or whose stated end cannot be trusted.
+	Doubted []DoubtedUnit `json:"doubted_units,omitempty"`
+}
+
+// DoubtedUnit is a unit that a retraining did not simply believe.
+type DoubtedUnit struct {
+	UnitID  string `json:"unit_id"`
+	Because string `json:"because"`
+	// Used says that the job learned from the unit all the same, because it was forced.
+	Used bool `json:"used"`
 }
 
 // RetrainResult is what a retraining came to.

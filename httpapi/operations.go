@@ -46,6 +46,8 @@ func descriptions() map[string]string {
 		"DriftReport.retraining_job":     "The job that the report started, if it did.",
 		"UnitStatus.recent":              "The newest predictions, oldest first.",
 		"Serving.units":                  "Units with live state in memory.",
+		"Job.doubted_units":              "New units whose sensors or stated ends cannot be trusted; at most a hundred.",
+		"DoubtedUnit.used":               "The job learned from it all the same, because it was forced.",
 		"Job.data_cut_off":               "Production data up to this moment was used.",
 		"RetrainResult.train_units":      "Training units by origin.",
 		"DriftReport.reference_rmse":     "The error that the version showed in validation.",
@@ -230,7 +232,7 @@ func (h *retraining) operations() []*operation {
 	task := []parameter{{name: "task_id", kind: "string", doc: "The id that submit answered.", required: true}}
 	return []*operation{{
 		method: http.MethodPost, path: "/retrain", name: "retrain", task: true, summary: "Train a challenger.", status: http.StatusAccepted,
-		doc:   "The job runs on by itself; ask /jobs/{job_id} how it goes. force trains even where there is less data than configured; the gate still judges.",
+		doc:   "The job runs on by itself; ask /jobs/{job_id} how it goes. force trains even where there is less data than configured, and from units whose stated ends are in doubt; the gate still judges.",
 		input: input, output: docOf(job), errors: []int{409, 422}, handle: h.retrain,
 	}, {
 		method: http.MethodPost, path: "/retrain/submit", summary: "Train a challenger, as a BentoML task.", input: input, output: created, errors: []int{409, 422}, handle: h.submit,

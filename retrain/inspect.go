@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"turbofan"
+	"turbofan/model"
 )
 
 // Limits by which a unit is told from one with a broken sensor or a false end. A sensor of a sound unit starts within
@@ -19,13 +20,13 @@ const (
 	maxSilence = 20 // cycles from a unit's last reading to its end from which on the end must agree with the champion
 	maxMissing = 0.5
 	alone      = 0.5
-	surprise   = 2 // times the champion's validated error
-	// An end that nobody saw the unit get to is in doubt from doubt times that error on: of sound engines two in a
-	// hundred are. Beyond maxDoubted units, and maxDoubtedShare of the new, the other ends are not believed either: they
-	// come from the same hand.
-	doubt           = 1.4
-	maxDoubted      = 2
-	maxDoubtedShare = 0.2
+	// An end that nobody saw the unit get to is in doubt from doubt times the champion's validated error on: of sound
+	// engines two in a hundred are. The challenger contradicts it where it lies further off than half its interval, as
+	// one in ten does by chance; it is not believed itself where it contradicts more than maxContradicted of them and
+	// that share: what it did learn from comes from the same hand.
+	doubt                = 1.4
+	maxContradicted      = 1
+	maxContradictedShare = 0.25
 )
 
 // inspector finds units that must not be learned from: what is broken would be taken for how engines wear.
@@ -66,8 +67,8 @@ func longestRuns(rs []turbofan.Reading) []int {
 	return longest
 }
 
-// fault says why a unit must not be learned from; "" when nothing speaks against it. doubted tells that its stated end
-// is in doubt, whether or not that is enough to leave it out. Without a champion nothing is known that could.
+// fault says why a unit must not be learned from; "" when nothing speaks against it. doubted tells that it is its stated
+// end that cannot be trusted, not its sensors. Without a champion nothing is known that could.
 func (in *inspector) fault(h *turbofan.History) (why string, doubted bool, err error) {
 	if in.ch == nil {
 		return "", false, nil
@@ -75,7 +76,8 @@ func (in *inspector) fault(h *turbofan.History) (why string, doubted bool, err e
 	if why := in.broken(h); why != "" {
 		return why, false, nil
 	}
-	return in.silence(h)
+	why, err = in.silence(h)
+	return why, why != "", err
 }
 
 // broken says which of a unit's sensors cannot be believed.
@@ -94,15 +96,38 @@ func (in *inspector) broken(h *turbofan.History) string {
 	return in.levels(h)
 }
 
-// disbelieved is the error that refuses a job because the ends of too many of the new units are in doubt; nil where they
-// are few. Ends that were mixed up look like this: of two units that are exchanged, one seems to live on past its last
+// ruleEnds asks the challenger about the units whose ends the champion had not expected, and notes what it says. It learned
+// from the others: where those are of the same kind and have their own ends, it knows better than the champion when
+// these fail. Ends that were mixed up look otherwise: of two units that are exchanged, one seems to live on past its last
 // reading, and the other is refused because it spoke after its end.
-func disbelieved(doubted, all int) error {
-	if doubted <= maxDoubted || float64(doubted) <= maxDoubtedShare*float64(all) {
-		return nil
+func ruleEnds(challenger *model.Model, j *turbofan.Job, g *gathered) (bool, string, error) {
+	if len(g.doubted) == 0 {
+		return true, "", nil
 	}
-	return turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were last heard of more than %d cycles before the end that is stated for them, which the champion had not expected: ends may have been mixed up, so the others are not believed either; check the outcomes",
-		doubted, all, maxSilence)
+	answers, err := challenger.PredictHistories(g.doubted)
+	if err != nil {
+		return false, "", fmt.Errorf("inspect doubted units: %w", err)
+	}
+	agreed := map[string]bool{}
+	for i := range g.doubted {
+		h := &g.doubted[i]
+		last, stated := answers[i][len(h.Readings)-1], min(float64(silentFor(h)), challenger.Config().Cap)
+		if math.Abs(stated-last.RUL) <= (last.Upper-last.Lower)/2 {
+			agreed[h.UnitID] = true
+		}
+	}
+	for i := range j.Doubted {
+		if d := &j.Doubted[i]; agreed[d.UnitID] {
+			d.Because += "; the challenger expects it"
+		}
+	}
+	against := len(g.doubted) - len(agreed)
+	why := fmt.Sprintf("stated ends: %d of %d new units were last heard of more than %d cycles before, the champion had not expected %d of them, the challenger contradicts %d",
+		g.silent, g.news, maxSilence, len(g.doubted), against)
+	if against <= maxContradicted || float64(against) <= maxContradictedShare*float64(len(g.doubted)) {
+		return true, why, nil
+	}
+	return false, why + ": ends may have been mixed up, so what it learned from is not believed either; check the outcomes, and force the job where they are right", nil
 }
 
 func missing(h *turbofan.History, sensor int) float64 {
@@ -207,21 +232,25 @@ func median(v []float64) float64 {
 	return (v[(len(v)-1)/2] + v[len(v)/2]) / 2
 }
 
-// silence doubts an end that lies far past the unit's last reading: nobody saw the unit get there. It is believed where
-// the champion had expected about that.
-func (in *inspector) silence(h *turbofan.History) (why string, doubted bool, err error) {
-	last := h.Readings[len(h.Readings)-1].Cycle
-	gap := h.FailedAtCycle - last
+// silence doubts an end that lies far past the unit's last reading: nobody saw the unit get there. It is believed, "",
+// where the champion had expected about that.
+func (in *inspector) silence(h *turbofan.History) (why string, err error) {
+	gap := silentFor(h)
 	if gap <= maxSilence {
-		return "", false, nil
+		return "", nil
 	}
 	errs, err := in.ch.model.Errors(Production, []turbofan.History{*h})
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	rmse, usual := math.Sqrt(errs[0].SSE/float64(errs[0].Rows)), float64(in.ch.model.Metrics().RMSEClipped)
-	if rmse > surprise*usual {
-		why = fmt.Sprintf("it sent its last reading %d cycles before the end that is stated for it, and the champion is %.1f cycles off where %.1f is usual", gap, rmse, usual)
+	if rmse <= doubt*usual {
+		return "", nil
 	}
-	return why, rmse > doubt*usual, nil
+	return fmt.Sprintf("it sent its last reading %d cycles before the end that is stated for it, and the champion is %.1f cycles off where %.1f is usual", gap, rmse, usual), nil
+}
+
+// silentFor is the number of cycles from a unit's last reading to its end.
+func silentFor(h *turbofan.History) int {
+	return h.FailedAtCycle - h.Readings[len(h.Readings)-1].Cycle
 }

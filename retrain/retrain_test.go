@@ -109,6 +109,8 @@ func TestPoisonIsNotPromoted(t *testing.T) {
 		"shuffled ends":                             {mode: knownMode, end: shuffled},
 		"shuffled ends of a new fault mode":         {mode: newMode, end: shuffled},
 		"shuffled ends of many of a new fault mode": {mode: newMode, end: shuffled, units: 90},
+		"more shuffled ends":                        {mode: newMode, end: shuffledBy(2), units: 60},
+		"yet more shuffled ends":                    {mode: newMode, end: shuffledBy(3), units: 40},
 		"ends 60 cycles late":                       {mode: knownMode, end: shifted},
 		"ends 60 cycles late of a new fault mode":   {mode: newMode, end: shifted},
 		"stuck sensor":                              {mode: knownMode, spoil: func(r *turbofan.Reading, _ int) { r.Sensors[1] = 101.5 }},
@@ -158,9 +160,13 @@ func TestPoisonIsNotPromoted(t *testing.T) {
 	}
 }
 
-func shuffled(units []turbofan.History) func(int) int {
-	order := rand.New(rand.NewPCG(1, 1)).Perm(len(units))
-	return func(i int) int { return units[order[i]].FailedAtCycle }
+func shuffled(units []turbofan.History) func(int) int { return shuffledBy(1)(units) }
+
+func shuffledBy(seed uint64) func(units []turbofan.History) func(int) int {
+	return func(units []turbofan.History) func(int) int {
+		order := rand.New(rand.NewPCG(seed, 1)).Perm(len(units))
+		return func(i int) int { return units[order[i]].FailedAtCycle }
+	}
 }
 
 func shifted(units []turbofan.History) func(int) int {
@@ -195,11 +201,64 @@ func TestTooLittleDataIsRefused(t *testing.T) {
 	}
 	p.live(fleet("late", 8, 4, newMode), func(i int) int { return 400 })
 	j = s.run(turbofan.RetrainRequest{})
-	if want := "8 of 13 new units were last heard of more than 20 cycles before the end that is stated for them, which the champion had not expected: ends may have been mixed up, so the others are not believed either; check the outcomes"; j.Error != want {
+	if want := "8 of 13 new units were left out, because their sensors or their stated ends cannot be trusted (the job names them); 5 left, 8 needed, 3 missing; the ends stated for 8 lie more than 20 cycles past their last readings: check them, and force the job where they are right"; j.Error != want {
 		t.Errorf("%q, want %q", j.Error, want)
 	}
-	if j = s.run(turbofan.RetrainRequest{Force: true}); j.Status != turbofan.JobRefused {
-		t.Errorf("force believes ends that are in doubt: %+v", j)
+	if len(j.Doubted) != 8 || !strings.HasPrefix(j.Doubted[0].UnitID, "late") || !strings.Contains(j.Doubted[0].Because, "it sent its last reading ") || j.Doubted[0].Used {
+		t.Errorf("the job names %+v", j.Doubted)
+	}
+}
+
+// sparse are units that fall silent 30 cycles before their end.
+func sparse(name string, units int, seed uint64) []turbofan.History {
+	out := fleet(name, units, seed, newMode)
+	for i := range out {
+		out[i].Readings = out[i].Readings[:len(out[i].Readings)-30]
+	}
+	return out
+}
+
+// Where the fleet wears in a way that the champion does not know, it expects no end rightly. The challenger does, by those
+// units that were heard of to the end.
+func TestChallengerConfirmsEnds(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.live(fleet("heard", 16, 3, newMode), nil)
+	p.live(sparse("silent", 24, 4), nil)
+	j := p.start(options{}).run(turbofan.RetrainRequest{Trigger: "drift"})
+	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || p.serving().Version != "2" {
+		t.Fatalf("job %+v, %+v", j, j.Result)
+	}
+	agreed := 0
+	for _, d := range j.Doubted {
+		if !strings.HasPrefix(d.UnitID, "silent") || d.Used {
+			t.Errorf("the job doubts %+v", d)
+		}
+		if strings.HasSuffix(d.Because, "; the challenger expects it") {
+			agreed++
+		}
+	}
+	t.Logf("%d of 24 doubted, the challenger expects %d of them: %s", len(j.Doubted), agreed, j.Result.Because)
+	if len(j.Doubted) < 20 || agreed < len(j.Doubted)*9/10 || !strings.Contains(j.Result.Because, "stated ends: 24 of 40 new units") {
+		t.Errorf("%d doubted, %d of them expected by the challenger, because %s", len(j.Doubted), agreed, j.Result.Because)
+	}
+}
+
+// Where nobody was heard of to the end, nothing tells right ends from wrong ones but who stated them.
+func TestForceBelievesEnds(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.live(sparse("silent", 24, 4), nil)
+	s := p.start(options{})
+	j := s.run(turbofan.RetrainRequest{Trigger: "drift"})
+	if j.Status != turbofan.JobRefused || len(j.Doubted) < 17 || !strings.Contains(j.Error, "force the job where they are right") {
+		t.Fatalf("job %+v", j)
+	}
+	doubted := len(j.Doubted)
+	j = s.run(turbofan.RetrainRequest{Force: true, Reason: "the works confirmed the ends"})
+	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || j.Reason != "the works confirmed the ends" || len(j.Doubted) != doubted || !j.Doubted[0].Used ||
+		!strings.Contains(j.Result.Because, fmt.Sprintf("forced: the ends stated for %d units are in doubt and were believed", doubted)) {
+		t.Errorf("the forced job %+v, %+v", j, j.Result)
 	}
 }
 
@@ -215,7 +274,7 @@ func TestBrokenUnitsAreLeftOut(t *testing.T) {
 	}
 	p.live(broken, nil)
 	j := p.start(options{}).run(turbofan.RetrainRequest{})
-	if want := "8 of 13 new units were left out, because their sensors or their stated ends cannot be trusted (the log says why of each); 5 remain and 8 are needed, so 3 are missing"; j.Error != want {
+	if want := "8 of 13 new units were left out, because their sensors or their stated ends cannot be trusted (the job names them); 5 left, 8 needed, 3 missing"; j.Error != want {
 		t.Errorf("%q, want %q", j.Error, want)
 	}
 }

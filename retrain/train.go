@@ -62,6 +62,16 @@ func (s *Service) train(ctx context.Context, j *turbofan.Job) (*turbofan.Retrain
 		if verdict, err = s.judge(g.ch.model, challenger, g.fresh); err != nil {
 			return nil, err
 		}
+		pass, why, err := ruleEnds(challenger, j, &g)
+		if err != nil {
+			return nil, err
+		}
+		if verdict.promote = verdict.promote && pass; why != "" {
+			verdict.because += "; " + why
+		}
+		if n := believed(j); n > 0 {
+			verdict.because += fmt.Sprintf("; forced: the ends stated for %d units are in doubt and were believed", n)
+		}
 	}
 	return s.publish(ctx, j, challenger, g.ch, verdict, g.news)
 }
@@ -129,7 +139,10 @@ type gathered struct {
 	data  model.Data
 	fresh []turbofan.History // production units that the champion has not learned from
 	news  int                // fresh ones, and those that were left out
-	ch    *champion
+	// silent ones of the new were last heard of long before their end; doubted are those of them that were left out.
+	silent  int
+	doubted []turbofan.History
+	ch      *champion
 }
 
 // gather collects the baseline and every production unit whose end is known and that can be trusted. Too few new ones
@@ -153,8 +166,8 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 		g.data.Origin = make([]string, len(g.data.Units))
 	}
 	g.data.CutOff = j.DataCutOff
+	j.Doubted = nil
 	inspect := newInspector(g.data.Units, g.ch)
-	doubted := 0
 	for i, f := range failed {
 		h, err := s.history(ctx, g.data.Schema, f)
 		if err != nil {
@@ -164,16 +177,11 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 			continue
 		}
 		if isNew[i] {
-			g.news++
-			why, inDoubt, err := inspect.fault(h)
+			use, err := s.believe(j, &g, inspect, h)
 			if err != nil {
 				return g, fmt.Errorf("inspect unit %s: %w", f.UnitID, err)
 			}
-			if inDoubt {
-				doubted++
-			}
-			if why != "" {
-				s.log.Warn("unit left out of retraining", "job", j.ID, "unit", f.UnitID, "because", why)
+			if !use {
 				continue
 			}
 			g.fresh = append(g.fresh, *h)
@@ -181,14 +189,50 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 		g.data.Units = append(g.data.Units, *h)
 		g.data.Origin = append(g.data.Origin, Production)
 	}
-	if err := disbelieved(doubted, g.news); err != nil {
-		return g, err
-	}
 	if left := g.news - len(g.fresh); left > 0 && g.ch != nil && !j.Force && len(g.fresh) < s.cfg.MinNewUnits {
-		return g, turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were left out, because their sensors or their stated ends cannot be trusted (the log says why of each); %d left, %d needed, %d missing",
-			left, g.news, len(g.fresh), s.cfg.MinNewUnits, s.cfg.MinNewUnits-len(g.fresh))
+		advice := ""
+		if n := len(g.doubted); n > 0 {
+			advice = fmt.Sprintf("; the ends stated for %d lie more than %d cycles past their last readings: check them, and force the job where they are right", n, maxSilence)
+		}
+		return g, turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were left out, because their sensors or their stated ends cannot be trusted (the job names them); %d left, %d needed, %d missing%s",
+			left, g.news, len(g.fresh), s.cfg.MinNewUnits, s.cfg.MinNewUnits-len(g.fresh), advice)
 	}
 	return g, nil
+}
+
+// believed counts the units that a job names and learned from all the same.
+func believed(j *turbofan.Job) (n int) {
+	for _, d := range j.Doubted {
+		if d.Used {
+			n++
+		}
+	}
+	return n
+}
+
+// maxNamed bounds the units that a job names.
+const maxNamed = 100
+
+// believe reports whether a new unit is learned from, and notes on the job why it cannot be trusted. A forced job
+// believes ends; a broken sensor teaches nothing, whoever asks.
+func (s *Service) believe(j *turbofan.Job, g *gathered, inspect *inspector, h *turbofan.History) (bool, error) {
+	g.news++
+	if silentFor(h) > maxSilence {
+		g.silent++
+	}
+	why, doubted, err := inspect.fault(h)
+	if err != nil || why == "" {
+		return true, err
+	}
+	use := doubted && j.Force
+	if doubted && !use {
+		g.doubted = append(g.doubted, *h)
+	}
+	if len(j.Doubted) < maxNamed {
+		j.Doubted = append(j.Doubted, turbofan.DoubtedUnit{UnitID: h.UnitID, Because: why, Used: use})
+	}
+	s.log.Warn("new unit cannot be trusted", "job", j.ID, "unit", h.UnitID, "because", why, "used", use)
+	return use, nil
 }
 
 // history reads the life of a failed unit; nil when it cannot teach.
