@@ -65,21 +65,27 @@ func (u *unit) step(r *turbofan.Reading) {
 	}
 }
 
-// warmers is how many units are warmed side by side: enough for their reads to share the store's commits.
-const warmers = 16
+const (
+	// warmers is how many units are warmed side by side: few, because requests want the processors too.
+	warmers = 2
+	// warmSpoken is how many seconds ago a unit may have spoken to be worth it: one that speaks seldom is rebuilt when it
+	// does, which takes less than a millisecond of that one answer.
+	warmSpoken = 5
+)
 
-// warmUp rebuilds the states under next of the live units that next answers after the swap and does not answer now,
-// those that spoke last first, until all are warm or Config.Prewarm has passed. Units that are left are rebuilt when they speak.
+// warmUp rebuilds the states under next of the units that speak often, that next answers after the swap and does not answer
+// now, those that spoke last first, until all are warm or Config.Prewarm has passed. Units that are left are rebuilt when
+// they speak.
 func (s *Service) warmUp(ctx context.Context, next *served, after *lanes) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Prewarm)
 	defer cancel()
-	now := s.lanes.Load()
+	now, since := s.lanes.Load(), time.Now().Unix()-warmSpoken
 	var units []*unit
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for _, u := range sh.units {
-			if after.of(u.id) == next && (now == nil || now.of(u.id) != next) {
+			if u.used.Load() >= since && after.of(u.id) == next && (now == nil || now.of(u.id) != next) {
 				units = append(units, u)
 			}
 		}

@@ -61,6 +61,10 @@ export TURBOFAN_LOAD_TARGETS="$targets"
 load TestLoad
 export TURBOFAN_LOAD_TARGETS="turbofan=127.0.0.1:18300/predict" TURBOFAN_LOAD_RATE="${BENCH_RATE:-12000}"
 load TestPaced
+"$dir/turbofan" train --data "$data" --data-dir "$dir/data" --seed 7 --folds 2 >"$dir/train.log" 2>&1 || { tail -n 5 "$dir/train.log" >&2; exit 1; }
+TURBOFAN_LOAD_VERSIONS="2 1"
+export TURBOFAN_LOAD_VERSIONS
+load TestSwaps
 model=$(find "$dir/data/artifacts" -name MLmodel | head -n 1)
 echo "one reading in the process, without a network: the service, the service with reasons, the handler over the service"
 TURBOFAN_LOAD_MODEL=$(dirname "$model") $GO test -tags bench -count=1 -run '^$' -bench 'Service|Request' -benchtime 1s ./httpapi/bench | grep -E '^Benchmark|FAIL'

@@ -181,6 +181,15 @@ func TestLockedWhileServing(t *testing.T) {
 		t.Fatalf("the log reads %v, want %s", err, want)
 	}
 	appendRecords(t, s, life("1", 2, 11)...)
+	// A unit's past waits for no commit: it is what is written with what waits to be, in order and each cycle once.
+	appended := must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))
+	equal(t, "readings that wait", len(appended), 11)
+	for i := range appended {
+		equal(t, "reading", appended[i], record("1", i+1).Reading)
+	}
+	equal(t, "readings through cycle 5", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 5))), 5)
+	_, err = s.History(t.Context(), "never heard of", 0)
+	wantError(t, err, turbofan.ENotFound, `unit "never heard of" has never sent a reading`)
 	err = s.Append(t.Context(), life("1", 12, 13))
 	wantError(t, err, turbofan.EUnavailable, "the store does not take writes now")
 	wantError(t, s.Ready(t.Context()), turbofan.EUnavailable, "the store does not take writes now")
@@ -188,7 +197,7 @@ func TestLockedWhileServing(t *testing.T) {
 		t.Fatal(err)
 	}
 	recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", FailedAtCycle: new(11)})
-	equal(t, "readings", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 11)
+	equal(t, "readings", must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0)), appended)
 	equal(t, "metrics", metricNames(t, registry), []string{"turbofan_store_batch_records", "turbofan_store_commit_errors_total",
 		"turbofan_store_commit_seconds", "turbofan_store_dropped_records_total", "turbofan_store_queue_records", "turbofan_store_up"})
 }

@@ -11,13 +11,12 @@ import (
 
 // History returns the readings of one unit in order of cycle, at most up to throughCycle (0: all). A unit that never
 // sent one is an ENotFound error; a unit whose first reading is younger than throughCycle has none, which is no error.
+// It waits for no commit: what this process appended and has not written yet is taken from the queue.
 func (s *State) History(ctx context.Context, unitID string, throughCycle int) ([]turbofan.Reading, error) {
-	if err := s.catchUp(ctx); err != nil {
-		return nil, err
-	}
 	if throughCycle <= 0 {
 		throughCycle = turbofan.MaxCycle
 	}
+	fresh := s.w.unwritten(unitID) // before the rows: what is written meanwhile is then seen twice, and not missed
 	var out []turbofan.Reading
 	query := `SELECT cycle, channels FROM readings WHERE unit_id = ? AND cycle <= ? ORDER BY cycle`
 	err := s.rows(ctx, "read history from", query, []any{unitID, throughCycle}, func(rows *sql.Rows) error {
@@ -30,7 +29,10 @@ func (s *State) History(ctx context.Context, unitID string, throughCycle int) ([
 		out = append(out, turbofan.Reading{UnitID: unitID, Cycle: cycle, Settings: settings, Sensors: sensors})
 		return err
 	})
-	if err != nil || len(out) > 0 {
+	if err == nil && len(fresh) > 0 {
+		out, err = withFresh(out, fresh, throughCycle)
+	}
+	if err != nil || len(out) > 0 || len(fresh) > 0 {
 		return out, err
 	}
 	known := false
@@ -42,6 +44,25 @@ func (s *State) History(ctx context.Context, unitID string, throughCycle int) ([
 		return nil, err
 	}
 	return nil, turbofan.Errorf(turbofan.ENotFound, "unit %q has never sent a reading", unitID)
+}
+
+// withFresh adds to a history, in order of cycle, the readings of records that are not in it. A cycle keeps what was
+// written first, as in the database.
+func withFresh(history []turbofan.Reading, fresh []record, throughCycle int) ([]turbofan.Reading, error) {
+	byCycle := func(r turbofan.Reading, cycle int) int { return r.Cycle - cycle }
+	for i := range fresh {
+		p := &fresh[i].prediction
+		at, written := slices.BinarySearchFunc(history, p.Cycle, byCycle)
+		if written || p.Cycle > throughCycle {
+			continue
+		}
+		settings, sensors, err := decodeChannels(fresh[i].channels)
+		if err != nil {
+			return nil, err
+		}
+		history = slices.Insert(history, at, turbofan.Reading{UnitID: p.UnitID, Cycle: p.Cycle, Settings: settings, Sensors: sensors})
+	}
+	return history, nil
 }
 
 // Readings returns readings in order of arrival. Where both Last and Limit are given, Limit counts within the newest

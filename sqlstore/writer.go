@@ -15,7 +15,9 @@ import (
 const (
 	firstRetry = 50 * time.Millisecond
 	lastRetry  = 5 * time.Second
-	maxRest    = time.Millisecond
+
+	restAfter   = 500 * time.Microsecond
+	longestRest = time.Millisecond
 )
 
 // writer owns the one connection that writes. Entries are committed in the order they came, many to a commit.
@@ -24,6 +26,8 @@ type writer struct {
 	log     *slog.Logger
 	metrics *metrics
 	insert  *inserter
+	// worked is how long the writing goroutine has worked since it last rested.
+	worked time.Duration
 
 	queue int
 	batch int
@@ -39,6 +43,8 @@ type writer struct {
 	entries []entry
 	records int           // in entries
 	flying  int           // records taken from the queue and not on disk yet
+	batched []entry       // that hold them
+	marks   [4096]int32   // how many of the records in memory are of the units of each hash
 	urgent  int           // entries that somebody waits for
 	room    chan struct{} // closed, and replaced, whenever records leave the writer
 	closed  bool
@@ -76,16 +82,20 @@ func newWriter(db *database, cfg Config) (*writer, error) {
 	return w, nil
 }
 
-// rest leaves the processor to the requests for as long as the writer has just used it, unless somebody waits for this
-// commit or the queue grows meanwhile. A commit of hundreds of records would otherwise take a processor for milliseconds
-// in one piece, which the slowest answers then wait for.
+// rest leaves the processor to the requests for as long as the writer has used it since the last rest, unless somebody
+// waits for this commit or the queue grows meanwhile. A commit of hundreds of records would otherwise take a processor for
+// milliseconds in one piece, which the slowest answers then wait for.
 func (w *writer) rest(worked time.Duration) {
+	if w.worked += worked; w.worked < restAfter {
+		return
+	}
 	w.mu.Lock()
 	hurry := w.urgent > 0 || w.closed || w.records >= w.batch
 	w.mu.Unlock()
 	if !hurry {
-		time.Sleep(min(worked, maxRest))
+		time.Sleep(min(w.worked, longestRest))
 	}
+	w.worked = 0
 }
 
 func (w *writer) length() float64 {
@@ -118,6 +128,7 @@ func (w *writer) append(ctx context.Context, records []record) error {
 	wasEmpty := len(w.entries) == 0
 	w.entries = append(w.entries, entry{records: records})
 	w.records += len(records)
+	w.mark(records, 1)
 	w.waiting.Add(1)
 	if wasEmpty || w.records >= w.batch {
 		w.nudge()
@@ -128,8 +139,45 @@ func (w *writer) append(ctx context.Context, records []record) error {
 // held counts the records in memory. The caller holds mu.
 func (w *writer) held() int { return w.records + w.flying }
 
-// landed takes records that left the writer, written or not, off its count. The caller holds mu.
+// mark counts records by the hash of their unit. The caller holds mu.
+func (w *writer) mark(records []record, by int32) {
+	for i := range records {
+		w.marks[markOf(records[i].prediction.UnitID)] += by
+	}
+}
+
+func markOf(unitID string) int {
+	h := uint32(2166136261) // FNV-1a
+	for i := range len(unitID) {
+		h = (h ^ uint32(unitID[i])) * 16777619
+	}
+	return int((h ^ h>>12) & 4095)
+}
+
+// unwritten returns the records of a unit that are not known to be on disk, oldest first.
+func (w *writer) unwritten(unitID string) []record {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.marks[markOf(unitID)] == 0 {
+		return nil
+	}
+	var out []record
+	for _, entries := range [...][]entry{w.batched, w.entries} {
+		for _, e := range entries {
+			for i := range e.records {
+				if e.records[i].prediction.UnitID == unitID {
+					out = append(out, e.records[i])
+				}
+			}
+		}
+	}
+	return out
+}
+
+// landed takes the records of the batch, which left the writer or went back to its queue, off what is under way. The
+// caller holds mu.
 func (w *writer) landed(records int) {
+	w.batched = nil
 	w.flying -= records
 	close(w.room)
 	w.room = make(chan struct{})
@@ -281,6 +329,7 @@ func (w *writer) take(batch []entry) []entry {
 	w.entries = w.entries[:rest]
 	w.records -= records
 	w.flying += records
+	w.batched = batch
 	return batch
 }
 
@@ -317,6 +366,9 @@ func (w *writer) commit(batch []entry) error {
 	if err == nil {
 		w.mu.Lock()
 		w.failing = nil
+		for _, e := range batch {
+			w.mark(e.records, -1)
+		}
 		w.landed(records)
 		w.mu.Unlock()
 		w.waiting.Add(-int64(len(batch)))
@@ -361,6 +413,9 @@ func (w *writer) recover(batch []entry, records int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.failing = err
+	for _, e := range batch {
+		w.mark(e.records, -1)
+	}
 	w.landed(records)
 	if w.closed {
 		for _, e := range keep {
@@ -371,6 +426,7 @@ func (w *writer) recover(batch []entry, records int, err error) {
 	}
 	for _, e := range keep {
 		w.records += len(e.records)
+		w.mark(e.records, 1)
 	}
 	if len(keep) == 0 {
 		return

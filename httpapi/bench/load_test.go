@@ -95,6 +95,7 @@ func loadFrom(t *testing.T) (targets []target, each time.Duration, rows []string
 type load struct {
 	connections int
 	rate        float64
+	life        int // readings of a unit before the connection speaks for a new one; 0 is without end
 }
 
 // rounds puts the load on each target in turns, once to warm up and three times to measure.
@@ -159,7 +160,7 @@ func (g *generator) run(t target, l load, long time.Duration) (result, error) {
 	end := start.Add(long)
 	for i := range l.connections {
 		g.unit++
-		c := connection{unit: fmt.Sprintf("load-%d-%d", os.Getpid(), g.unit), end: end}
+		c := connection{unit: fmt.Sprintf("load-%d-%d", os.Getpid(), g.unit), end: end, life: l.life}
 		if l.rate > 0 {
 			c.every = time.Duration(float64(l.connections) / l.rate * float64(time.Second))
 			c.next = start.Add(c.every * time.Duration(i+1) / time.Duration(l.connections))
@@ -188,6 +189,7 @@ type connection struct {
 	end   time.Time
 	every time.Duration
 	next  time.Time
+	life  int
 }
 
 // due waits for the moment of the next question and returns it.
@@ -211,8 +213,13 @@ func (g *generator) ask(t target, how connection) ([]time.Duration, error) {
 	var took []time.Duration
 	r := bufio.NewReaderSize(c, 16<<10)
 	var body, request []byte
+	unit, lives := how.unit, 0
 	for cycle := 1; time.Now().Before(how.end); cycle++ {
-		body = append(append(append(body[:0], `{"reading":{"unit_id":"`...), how.unit...), `","cycle":`...)
+		if how.life > 0 && cycle > how.life {
+			lives, cycle = lives+1, 1
+			unit = how.unit + "-" + strconv.Itoa(lives)
+		}
+		body = append(append(append(body[:0], `{"reading":{"unit_id":"`...), unit...), `","cycle":`...)
 		body = append(strconv.AppendInt(body, int64(cycle), 10), g.rows[cycle%len(g.rows)]...)
 		request = append(append(append(request[:0], "POST "...), t.path...), " HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: "...)
 		request = append(strconv.AppendInt(request, int64(len(body)), 10), "\r\n\r\n"...)
