@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -144,7 +145,8 @@ func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbof
 	if time.Since(job.EndedAt) >= s.cfg.Cooldown || s.cfg.CooldownRows > 0 && rows >= int64(s.cfg.CooldownRows) {
 		return "", nil
 	}
-	wait := fmt.Sprintf("job %s ended in %s without a new champion, the next after %s", job.ID, job.Status, s.cfg.Cooldown)
+	how := map[turbofan.JobStatus]string{turbofan.JobFailure: "failed", turbofan.JobCancelled: "was cancelled"}[job.Status]
+	wait := fmt.Sprintf("job %s %s without a new champion, the next after %s", job.ID, cmp.Or(how, "ended"), s.cfg.Cooldown)
 	if s.cfg.CooldownRows > 0 {
 		wait += fmt.Sprintf(" or %d more readings", int64(s.cfg.CooldownRows)-rows)
 	}

@@ -82,7 +82,7 @@ func TestDriftSubmitsOnce(t *testing.T) {
 		}
 		expect(t, r, "", "; no retraining: job job-1 is pending")
 		f.end(turbofan.JobFailure, nil, "out of memory")
-		expect(t, r, "", "job job-1 ended in failure without a new champion, the next after 6h0m0s or 5000 more readings")
+		expect(t, r, "", "job job-1 failed without a new champion, the next after 6h0m0s or 5000 more readings")
 		r.close(t)
 		r.open(t)
 		expect(t, r, "", "or 5000 more readings") // a restart does not forget
@@ -92,7 +92,7 @@ func TestDriftSubmitsOnce(t *testing.T) {
 		expect(t, r, "job-2", "")
 		f.end(turbofan.JobSuccess, &turbofan.RetrainResult{ModelVersion: "2"}, "")
 		time.Sleep(5 * time.Hour)
-		expect(t, r, "", "job job-2 ended in success without a new champion")
+		expect(t, r, "", "job job-2 ended without a new champion")
 		time.Sleep(time.Hour)
 		expect(t, r, "job-3", "")
 		for result, want := range map[string]float64{"submitted": 2, "active": 0, "cooling": 3, "failed": 0} {

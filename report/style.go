@@ -75,10 +75,10 @@ nav.site a{text-decoration:none}
 nav.site a[aria-current]{color:var(--ink);font-weight:650}
 nav li{margin-right:.9rem}
 nav ol{display:flex;flex-wrap:wrap;gap:.2rem 1.4rem;margin:1rem 0 0;padding-left:1.2rem;font-size:.95rem}
-.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:1rem 0}
+.facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(165px,1fr));gap:12px;margin:1rem 0}
 .fact{border:1px solid var(--line);border-radius:8px;padding:.7rem .9rem;background:var(--panel)}
 .fact dt{color:var(--soft);font-size:.85rem}
-.fact dd{margin:0;font-size:1.5rem;font-weight:650;font-variant-numeric:tabular-nums}
+.fact dd{margin:0;font-size:1.4rem;line-height:1.25;overflow-wrap:anywhere;font-weight:650;font-variant-numeric:tabular-nums}
 .fact dd.note{font-size:.82rem;font-weight:400}
 .fact.good dd:not(.note){color:var(--good)}
 .fact.bad dd:not(.note){color:var(--bad)}

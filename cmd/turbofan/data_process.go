@@ -172,7 +172,7 @@ func (p *processing) write(spec *feature.Spec, name string, units []turbofan.His
 	if err := dataset.WriteProcessed(p.out, name, header, ids, rows.Cycle, values, labels); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(p.cmd.OutOrStdout(), "%s: %s rows of %s, %s\n", filepath.Join(p.out, name), report.Number(float64(rows.Len()), 0), turbofan.Count(len(units), "unit"), turbofan.Count(len(header), "feature"))
+	_, err = fmt.Fprintf(p.cmd.OutOrStdout(), "%s: %s rows of %s, %s\n", filepath.Join(p.out, name), report.Number(float64(rows.Len()), 0), turbofan.Count(len(units), "unit"), turbofan.Count(len(spec.Columns), "feature"))
 	return err
 }
 

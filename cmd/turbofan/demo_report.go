@@ -208,7 +208,7 @@ func (d *demo) page(s demoSummary, champion *model.Model) report.Page {
 	marks := d.marks()
 	p.Sections = append(p.Sections,
 		report.Section{Title: "Error with and without retraining", Charts: []report.Chart{d.errorChart(marks), quarterChart(s)}},
-		report.Section{Title: "Drift", Text: []string{"Population stability index of each sensor, after the effect of the operating condition was taken out, against reference distributions weighted to the fleet's ages. The verdict is drawn from the third-largest, so that no single sensor decides."},
+		report.Section{Title: "Drift", Text: []string{"Population stability index of each sensor, after the effect of the operating condition was taken out, against reference distributions weighted to the fleet's ages. The verdict is drawn from the third-largest, so that no single sensor decides. Two more rules alarm beside it: a measured error far above the validated one, and engines whose sensors no longer go together as the reference's do; the events below say which did."},
 			Charts: []report.Chart{d.driftChart(marks), d.driftMap()}},
 		report.Section{Title: "Engines", Text: []string{"Predicted remaining life as it was served, with its 90% interval; truth is clipped at 125 cycles, as the model was trained."}, Charts: d.trajectories()},
 		report.Section{Title: "What the final champion looks at", Charts: []report.Chart{importanceChart(champion)}},

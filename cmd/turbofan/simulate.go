@@ -106,7 +106,11 @@ func (o *simulateOptions) run(cmd *cobra.Command) error {
 	}
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
-	bar.say("streaming %s over %s to %s, from tick %d", turbofan.Count(plan.Readings, "reading"), turbofan.Count(plan.Ticks, "tick"), o.predictURL, from)
+	until := ""
+	if o.ticks > 0 && from+o.ticks < plan.Ticks {
+		until = fmt.Sprintf(" to %d", from+o.ticks)
+	}
+	bar.say("a stream of %s over %s, from tick %d%s, to %s", turbofan.Count(plan.Readings, "reading"), turbofan.Count(plan.Ticks, "tick"), from, until, o.predictURL)
 	return o.stream(cmd, plan, quarters, from, rate, bar)
 }
 
