@@ -52,9 +52,9 @@ type console struct {
 	now func() time.Time
 }
 
-// New returns the console's pages: /, /units/{id}, /models, /drift and /jobs, with /metrics and the probes that every
-// role answers. Metrics of the process are taken from reg.
-func New(cfg Config, s Services, reg *prometheus.Registry, log *slog.Logger) (http.Handler, error) {
+// New returns the console's pages: /, /units/{id}, /models, /drift and /jobs. How often each is asked for is counted in
+// reg.
+func New(cfg Config, s Services, reg prometheus.Registerer, log *slog.Logger) (http.Handler, error) {
 	switch {
 	case s.Predict == nil || s.Feedback == nil || s.Retrain == nil || s.Drift == nil || s.Registry == nil:
 		return nil, errors.New("make console: a service is missing")
@@ -80,10 +80,6 @@ func New(cfg Config, s Services, reg *prometheus.Registry, log *slog.Logger) (ht
 		"GET /jobs":       {"jobs", c.jobs},
 	} {
 		mux.Handle(path, promhttp.InstrumentHandlerCounter(requests.MustCurryWith(prometheus.Labels{"page": p.name}), c.answer(c.site(p.name), p.make)))
-	}
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	for _, path := range []string{"GET /livez", "GET /readyz", "GET /healthz"} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	}
 	return mux, nil
 }

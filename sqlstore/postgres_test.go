@@ -20,6 +20,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("two replicas share a unit", func(t *testing.T) { testReplicas(t, sqlstore.Config{DSN: server.Schema(t)}) })
 	t.Run("a lost connection is opened again", func(t *testing.T) { testReconnect(t, server) })
 	t.Run("a server that is away", func(t *testing.T) { testAway(t, server) })
+	t.Run("a registry whose server is away", func(t *testing.T) { testRegistryAway(t, server) })
 	t.Run("a newer schema is refused", func(t *testing.T) { testNewerSchema(t, server) })
 }
 
@@ -59,6 +60,19 @@ func testAway(t *testing.T, server *postgrestest.Server) {
 	equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 2)
 	equal(t, "outcomes", len(must[[]turbofan.Outcome](t)(s.Outcomes(t.Context(), turbofan.OutcomeQuery{}))), 0)
 	equal(t, "ready", s.Ready(t.Context()), nil)
+}
+
+func testRegistryAway(t *testing.T, server *postgrestest.Server) {
+	db, err := sqlstore.OpenRegistryPostgres(t.Context(), server.Schema(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	equal(t, "ready", db.Ready(t.Context()), nil)
+	server.Stop(t)
+	wantError(t, db.Ready(t.Context()), turbofan.EUnavailable, "the registry's database does not answer now")
+	server.Run(t)
+	equal(t, "ready", db.Ready(t.Context()), nil)
 }
 
 func testNewerSchema(t *testing.T, server *postgrestest.Server) {

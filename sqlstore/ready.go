@@ -51,3 +51,16 @@ func (s *State) probe(ctx context.Context, failing error) error {
 	}
 	return nil
 }
+
+// Ready is EUnavailable while the database does not answer.
+func (d *RegistryDB) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeFor)
+	defer cancel()
+	err := d.view(ctx, func(q queryer) error {
+		return each(ctx, q, nil, "SELECT 1 WHERE 1 = 0")
+	})
+	if err != nil {
+		return turbofan.Wrap(turbofan.EUnavailable, err, "the registry's database does not answer now")
+	}
+	return nil
+}

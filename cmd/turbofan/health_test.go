@@ -93,3 +93,20 @@ func TestHealthOfRoles(t *testing.T) {
 		t.Errorf("behind TLS: exit %d, it prints %q and says %q", code, stdout.String(), stderr.String())
 	}
 }
+
+// TestProbes asks every role whether it lives, is ready and what it measures, which all answer alike, and to GET alone.
+func TestProbes(t *testing.T) {
+	p := serve(t, nil, "--data-dir", dataDir(t))
+	p.ready(rolePredict)
+	p.ready(roleDrift)
+	for _, role := range allRoles() {
+		for _, path := range []string{"/livez", "/readyz", "/healthz", "/metrics"} {
+			if code, body := p.get(role, path); code != http.StatusOK {
+				t.Errorf("%s: GET %s: %d %s", role, path, code, body)
+			}
+			if code, body := p.post(role, path, "{}"); code != http.StatusMethodNotAllowed {
+				t.Errorf("%s: POST %s: %d %s", role, path, code, body)
+			}
+		}
+	}
+}

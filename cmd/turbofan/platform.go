@@ -229,7 +229,7 @@ func (p *platform) listenFor(role, flag string) error {
 func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry) error {
 	uri := p.cfg.TrackingURI
 	if p.has(roleRegistry) {
-		own, err := p.openEmbedded(ctx, common)
+		db, own, err := p.openEmbedded(ctx, common)
 		if err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 		if err != nil {
 			return err
 		}
-		p.handlers[roleRegistry], err = registryHandler(mlflow.NewHandler(own, mlflow.HandlerConfig{Logger: log, Pages: pages}), common)
+		p.handlers[roleRegistry], err = registryHandler(mlflow.NewHandler(own, mlflow.HandlerConfig{Logger: log, Pages: pages}), common, db.Ready)
 		if err != nil {
 			return err
 		}
@@ -258,13 +258,13 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 	return nil
 }
 
-func (p *platform) openEmbedded(ctx context.Context, reg prometheus.Registerer) (*registry.Registry, error) {
+func (p *platform) openEmbedded(ctx context.Context, reg prometheus.Registerer) (*sqlstore.RegistryDB, *registry.Registry, error) {
 	db, own, err := openRegistryFiles(ctx, p.cfg, p.log, reg)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p.closers = append(p.closers, db.Close, own.Close)
-	return own, nil
+	return db, own, nil
 }
 
 // openRegistryFiles opens the embedded registry of a data directory. reg takes its metrics; nil keeps none.
@@ -468,7 +468,7 @@ func (p *platform) buildDrift(_ context.Context, reg *prometheus.Registry) (err 
 }
 
 // buildConsole gives the console its neighbours, or clients of the processes that have them.
-func (p *platform) buildConsole(_ context.Context, reg *prometheus.Registry) (err error) {
+func (p *platform) buildConsole(_ context.Context, reg *prometheus.Registry) error {
 	s := console.Services{Registry: p.registry, Predict: p.predict, Feedback: p.feedback, Retrain: p.retrain, Drift: p.drift}
 	if p.predict == nil {
 		s.Predict = httpapi.NewPredictionClient(p.cfg.url(rolePredict), apiClient())
@@ -484,8 +484,12 @@ func (p *platform) buildConsole(_ context.Context, reg *prometheus.Registry) (er
 	}
 	c := console.DefaultConfig()
 	c.ModelName = p.cfg.Model.Name
-	p.handlers[roleConsole], err = console.New(c, s, reg, p.log.With("role", roleConsole))
-	return err
+	pages, err := console.New(c, s, reg, p.log.With("role", roleConsole))
+	if err != nil {
+		return err
+	}
+	p.handlers[roleConsole] = withProbes(pages, reg, nil)
+	return nil
 }
 
 // url returns where a role of this process answers.
