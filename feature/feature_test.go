@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"turbofan"
@@ -217,7 +218,7 @@ func TestFitRefuses(t *testing.T) {
 		want  string
 	}{
 		"no units":   {feature.Record(), nil, "fit features: no readings"},
-		"flat":       {feature.Record(), flat, "no sensor varies in every operating condition: there is nothing to learn from"},
+		"flat":       {feature.Record(), flat, "no sensor varies in every operating condition: there is nothing to learn from (how a sensor varies is measured over the first 20 cycles of each unit, while it is healthy)"},
 		"ewma":       {bad(func(c *feature.Config) { c.EWMA = []float64{1.5} }), fleet(3), "feature.ewma[0]: must be above 0 and at most 1"},
 		"window":     {bad(func(c *feature.Config) { c.Slope = []int{0} }), fleet(3), "feature.slope[0]: must be from 1 to 1000"},
 		"no start":   {bad(func(c *feature.Config) { c.BaselineCycles = 0 }), fleet(3), "feature.health_index: needs baseline_cycles above 0"},
@@ -226,6 +227,53 @@ func TestFitRefuses(t *testing.T) {
 	} {
 		if _, err := feature.Fit(c.cfg, schema(), c.units); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+// A sensor that moves further than it ever did in training moves an index no further than the furthest that it did.
+func TestHealthIndexIsBounded(t *testing.T) {
+	units := fleet(12)
+	s := fit(t, feature.Record(), units)
+	if err := s.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	index := func(s *feature.Spec, beyond float64) (out []float32) {
+		h := units[0]
+		h.Readings = slices.Clone(h.Readings[:60])
+		r := &h.Readings[59]
+		r.Sensors = slices.Clone(r.Sensors)
+		r.Sensors[s.Keep[0]] += beyond
+		rows, err := s.Transform([]turbofan.History{h})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j, name := range s.Columns {
+			if strings.Contains(name, "_index_ewma_") {
+				out = append(out, rows.Row(59)[j])
+			}
+		}
+		return out
+	}
+	if far, further := index(s, 1e3), index(s, 1e6); !slices.Equal(far, further) || len(far) == 0 {
+		t.Errorf("index %v for a sensor far beyond training, %v further out", far, further)
+	}
+	free := *s
+	free.HealthLow, free.HealthHigh = nil, nil
+	if err := free.Validate(); err != nil {
+		t.Errorf("a recipe of before: %v", err)
+	}
+	if slices.Equal(index(&free, 1e3), index(&free, 1e6)) || !slices.Equal(index(&free, 0), index(s, 0)) {
+		t.Error("a recipe of before is bounded too, or bounds change what lies within")
+	}
+	for name, bad := range map[string]feature.Spec{
+		"short":   {HealthLow: s.HealthLow[:1], HealthHigh: s.HealthHigh},
+		"crossed": {HealthLow: s.HealthHigh, HealthHigh: s.HealthLow},
+	} {
+		broken := *s
+		broken.HealthLow, broken.HealthHigh = bad.HealthLow, bad.HealthHigh
+		if err := broken.Validate(); turbofan.ErrorCode(err) != turbofan.EInvalid || !strings.Contains(err.Error(), "feature.health_low") {
+			t.Errorf("%s: %v, want it refused", name, err)
 		}
 	}
 }

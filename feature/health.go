@@ -12,7 +12,7 @@ import (
 
 // fitHealth fits wear = cap − min(RUL, cap) by ridge regression (Hoerl and Kennard 1970) on each sensor's change since
 // the unit's own start: over the units of each fault mode, or over all units where modes cannot be told apart. The
-// intercept is not penalised. Weights over kept sensors, intercept last.
+// intercept is not penalised. Weights over kept sensors, intercept last. It sets the range of changes that s was fitted on.
 func fitHealth(s *Spec, units []turbofan.History) ([][]float64, error) {
 	n := len(s.Keep)
 	modes := faultModes(s, units)
@@ -22,6 +22,7 @@ func fitHealth(s *Spec, units []turbofan.History) ([][]float64, error) {
 		by[k] = newRidge(n)
 	}
 	d := make([]float64, n)
+	s.HealthLow, s.HealthHigh = make([]float64, n), make([]float64, n)
 	comm := condition.NewCommissioner(s.Normalizer)
 	for u := range units {
 		h := &units[u]
@@ -33,6 +34,9 @@ func fitHealth(s *Spec, units []turbofan.History) ([][]float64, error) {
 			rul, _ := h.RUL(i)
 			if !s.changes(st, comm, &h.Readings[i], d) {
 				continue
+			}
+			for j, v := range d {
+				s.HealthLow[j], s.HealthHigh[j] = min(s.HealthLow[j], v), max(s.HealthHigh[j], v)
 			}
 			y := s.Config.Cap - min(rul, s.Config.Cap)
 			if modes == nil {

@@ -123,6 +123,10 @@ type Spec struct {
 	Keep []int `json:"keep"`
 	// Health holds the ridge weights of each health index over kept sensors, intercept last. Empty without a health index.
 	Health [][]float64 `json:"health,omitempty"`
+	// HealthLow and HealthHigh are, by kept sensor, the least and greatest change since start that the indexes were fitted
+	// on; changes beyond count as these. Empty, in models of before, bounds nothing.
+	HealthLow  []float64 `json:"health_low,omitempty"`
+	HealthHigh []float64 `json:"health_high,omitempty"`
 	// Columns names every value of a row, in order.
 	Columns []string `json:"columns"`
 }
@@ -234,6 +238,9 @@ func (s *Spec) Validate() error {
 			return turbofan.Invalid(fmt.Sprintf("feature.health[%d]", i), "must have %d weights, it has %d", len(s.Keep)+1, len(w))
 		}
 	}
+	if err := s.validateRange(); err != nil {
+		return err
+	}
 	want := s.columns()
 	if len(want) != len(s.Columns) {
 		return turbofan.Invalid("feature.columns", "must have %d names, it has %d", len(want), len(s.Columns))
@@ -241,6 +248,21 @@ func (s *Spec) Validate() error {
 	for i := range want {
 		if want[i] != s.Columns[i] {
 			return turbofan.Invalid(fmt.Sprintf("feature.columns[%d]", i), "must be %s, not %s", want[i], s.Columns[i])
+		}
+	}
+	return nil
+}
+
+func (s *Spec) validateRange() error {
+	if len(s.HealthLow) == 0 && len(s.HealthHigh) == 0 {
+		return nil
+	}
+	if len(s.Health) == 0 || len(s.HealthLow) != len(s.Keep) || len(s.HealthHigh) != len(s.Keep) {
+		return turbofan.Invalid("feature.health_low", "and health_high must have %d values each, they have %d and %d", len(s.Keep), len(s.HealthLow), len(s.HealthHigh))
+	}
+	for i, low := range s.HealthLow {
+		if high := s.HealthHigh[i]; !(low <= high) || math.IsInf(low, 0) || math.IsInf(high, 0) {
+			return turbofan.Invalid(fmt.Sprintf("feature.health_low[%d]", i), "must be a finite number of at most health_high, %g", high)
 		}
 	}
 	return nil

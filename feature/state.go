@@ -129,7 +129,8 @@ func (s *Spec) advance(st *State, cycle int) {
 }
 
 // advanceHealth adds one value to each health index. A reading that lacks a sensor would shift an index by an unknown
-// amount: it is left out.
+// amount: it is left out. A change beyond those of training counts as the furthest of these: a way to fail that training
+// never saw moves a sensor where the index's weights mean nothing, and one sensor would then decide.
 func (s *Spec) advanceHealth(st *State) {
 	for i, ch := range s.Keep {
 		if st.baseN[i] == 0 || math.IsNaN(st.z[ch]) {
@@ -141,7 +142,11 @@ func (s *Spec) advanceHealth(st *State) {
 		w := s.Health[k]
 		h := w[n]
 		for i, ch := range s.Keep {
-			h += w[i] * (st.z[ch] - st.base[i]/st.baseN[i])
+			d := st.z[ch] - st.base[i]/st.baseN[i]
+			if len(s.HealthLow) > 0 {
+				d = min(max(d, s.HealthLow[i]), s.HealthHigh[i])
+			}
+			h += w[i] * d
 		}
 		st.health[k].push(h)
 	}
