@@ -46,7 +46,7 @@ func isParquet(kind string) bool {
 
 // predictBatch answers many readings, in the format they came in or the one that Accept asks for.
 func (p *predictions) predictBatch(c *call) error {
-	req, err := c.options()
+	req, _, err := c.options()
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,8 @@ type Config struct {
 	Version string `yaml:"version"`
 	// Schema says what a reading holds; the prediction role decodes by it.
 	Schema turbofan.Schema `yaml:"schema"`
+	// Explain adds the strongest reasons to the answer to a single reading where the request does not say.
+	Explain bool `yaml:"explain"`
 	// MaxBodyBytes bounds a request's body, before and after decompression.
 	MaxBodyBytes int64 `yaml:"max_body_bytes"`
 	// MaxBufferedBytes bounds the bodies of all requests together that are in memory at once. Small bodies, up to 64 KiB,

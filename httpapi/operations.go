@@ -24,7 +24,7 @@ func descriptions() map[string]string {
 		"Prediction.rul_upper":           "Upper bound of the interval.",
 		"Prediction.failure_probability": "Probability that the unit fails within failure_horizon cycles.",
 		"Prediction.condition":           "The operating condition that the reading was normalised by; -1 while it is not known.",
-		"Prediction.drivers":             "The strongest reasons, when explain was true.",
+		"Prediction.drivers":             "The strongest reasons, strongest first, where they were asked for.",
 		"Driver.contribution":            "Cycles that the feature added to the model's average answer.",
 		"UnitSummary.failed_at_cycle":    "Absent while the unit lives.",
 		"Receipt.status":                 "Always stored: the outcome is on disk.",

@@ -18,23 +18,24 @@ func (p *predictions) operations(schema turbofan.Schema) []*operation {
 		{name: "several readings", value: `{"readings":[` + reading + `]}`},
 		{name: "a unit's whole history, which is not kept", value: `{"history":[` + reading + `]}`},
 	}
-	options := []parameter{
-		{name: "explain", kind: "boolean", doc: "Add the strongest reasons to each answer.", or: false},
-		{name: "stateless", kind: "boolean", doc: "Take the readings as whole histories and keep nothing.", or: false},
+	stateless := parameter{name: "stateless", kind: "boolean", doc: "Take the readings as whole histories and keep nothing.", or: false}
+	one := "Add the strongest reasons to each answer. Without it, a list and a history get none."
+	if p.explain {
+		one = "Add the strongest reasons to each answer. Without it, a single reading gets them, a list and a history do not."
 	}
 	return []*operation{{
 		method: http.MethodPost, path: "/predict", name: "predict", summary: "How long will this unit last?",
 		doc: "Send one reading, bare or as reading, and get its prediction; several as readings, in ascending order of cycle, and get {\"predictions\": [...]}; or a unit's " +
 			"whole life so far as history, which is answered by the prediction for its last reading and not kept. settings and sensors are arrays in the schema's " +
 			"order, or objects by name; the channels may also stand beside unit_id and cycle, by name or alias. null marks a sensor value that is missing.",
-		query:  options,
-		input:  &bodyDoc{describe: predictInput(schema), bento: predictBento(), examples: examples},
+		query:  []parameter{{name: "explain", kind: "boolean", doc: one}, stateless},
+		input:  &bodyDoc{describe: p.predictInput(schema), bento: predictBento(), examples: examples},
 		output: anyOf(answer.examples, answer, listDoc("predictions", samplePrediction())), errors: []int{404, 409, 422}, handle: p.predict, done: p.count,
 	}, {
 		method: http.MethodPost, path: "/predict_batch", name: "predict_batch", summary: "How long will all these units last?",
 		doc: "Send thousands of readings as a JSON array, as {\"readings\": [...]}, as NDJSON (one reading a line), as CSV with a header or as Parquet; any of them may be " +
 			"gzipped (Content-Encoding). The answer comes in the format of the request (JSON for Parquet), or the one that Accept names. The batch is answered whole or not at all.",
-		query:  options,
+		query:  []parameter{{name: "explain", kind: "boolean", doc: "Add the strongest reasons to each answer.", or: false}, stateless},
 		input:  p.batchInput(schema, reading),
 		output: batchOutput(), errors: []int{404, 406, 409, 422}, handle: p.predictBatch, done: p.count,
 	}, {
@@ -126,15 +127,17 @@ func channelsInput(channels []turbofan.Channel, nullable bool) node {
 }
 
 // predictInput describes the forms of POST /predict.
-func predictInput(schema turbofan.Schema) func(*schemas) node {
+func (p *predictions) predictInput(schema turbofan.Schema) func(*schemas) node {
 	return func(s *schemas) node {
 		if s.components != nil && s.components.get("Reading") == nil {
 			*s.components = append(*s.components, member{"Reading", readingInput(schema)})
 		}
-		explain := member{"explain", node{{"type", "boolean"}, {"default", false}, {"description", "Add the strongest reasons to the answer."}}}
+		explain := func(or bool) member {
+			return member{"explain", node{{"type", "boolean"}, {"default", or}, {"description", "Add the strongest reasons to the answer."}}}
+		}
 		stateless := member{"stateless", node{{"type", "boolean"}, {"default", false}, {"description", "Take the readings as whole histories and keep nothing."}}}
 		form := func(name string, value node) node {
-			return node{{"type", "object"}, {"properties", node{{name, value}, explain, stateless}}, {"required", []string{name}}, {"additionalProperties", false}}
+			return node{{"type", "object"}, {"properties", node{{name, value}, explain(p.explain && name == "reading"), stateless}}, {"required", []string{name}}, {"additionalProperties", false}}
 		}
 		list := node{{"type", "array"}, {"minItems", 1}, {"items", ref("Reading")}}
 		return node{{"anyOf", []node{form("reading", ref("Reading")), ref("Reading"), form("readings", list), form("history", list)}}}
@@ -152,7 +155,7 @@ func predictBento() node {
 	}
 	return node{{"type", "object"}, {"title", "Input"}, {"properties", node{
 		{"reading", object("Reading")},
-		{"explain", node{{"type", "boolean"}, {"title", "Explain"}, {"default", false}}},
+		{"explain", node{{"type", "boolean"}, {"title", "Explain"}}},
 		{"readings", list("Readings")},
 		{"history", list("History")},
 	}}}

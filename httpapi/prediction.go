@@ -23,6 +23,7 @@ type predictions struct {
 	decoder *readingDecoder
 	// maxReadings is the configured bound, for the documents.
 	maxReadings int
+	explain     bool // one reading, where the request does not say
 	requests    *prometheus.CounterVec
 	ok          prometheus.Counter // requests with code 200, looked up once
 	latency     prometheus.Histogram
@@ -38,7 +39,7 @@ func PredictionHandler(cfg Config, svc turbofan.PredictionService, o Options) (h
 	if err != nil {
 		return nil, err
 	}
-	p := &predictions{svc: svc, decoder: newReadingDecoder(&a.cfg.Schema), maxReadings: a.cfg.MaxReadings}
+	p := &predictions{svc: svc, decoder: newReadingDecoder(&a.cfg.Schema), maxReadings: a.cfg.MaxReadings, explain: a.cfg.Explain}
 	if err := p.register(a.o.Registry); err != nil {
 		return nil, err
 	}
@@ -133,11 +134,11 @@ func (f predictForm) at(i int) path {
 }
 
 func (p *predictions) predict(c *call) error {
-	req, err := c.options()
+	req, told, err := c.options()
 	if err != nil {
 		return err
 	}
-	form, err := p.decode(c, &req)
+	form, err := p.decode(c, &req, told)
 	if err != nil {
 		return err
 	}
@@ -153,14 +154,14 @@ func (p *predictions) predict(c *call) error {
 	return nil
 }
 
-// options reads the options that a URL may carry.
-func (c *call) options() (req turbofan.PredictRequest, err error) {
+// options reads the options that a URL may carry; told says that explain is among them.
+func (c *call) options() (req turbofan.PredictRequest, told bool, err error) {
 	if c.r.URL.RawQuery == "" {
-		return req, nil
+		return req, false, nil
 	}
 	q := c.queryValues("explain", "stateless")
 	req.Explain, req.Stateless = q.boolean("explain"), q.boolean("stateless")
-	return req, q.err
+	return req, q.values.Has("explain"), q.err
 }
 
 // call asks the service and holds it to one answer a reading.
@@ -180,8 +181,9 @@ func (p *predictions) call(c *call, req turbofan.PredictRequest) ([]turbofan.Pre
 	return answers, nil
 }
 
-// decode reads the body of POST /predict in any of its forms.
-func (p *predictions) decode(c *call, req *turbofan.PredictRequest) (form predictForm, err error) {
+// decode reads the body of POST /predict in any of its forms. An answer to one reading is explained where neither the
+// URL, which told says, nor the body says anything.
+func (p *predictions) decode(c *call, req *turbofan.PredictRequest, told bool) (form predictForm, err error) {
 	if err := c.requireJSON(); err != nil {
 		return 0, err
 	}
@@ -224,6 +226,9 @@ func (p *predictions) decode(c *call, req *turbofan.PredictRequest) (form predic
 	}
 	if err := s.end(); err != nil {
 		return 0, err
+	}
+	if !told && !seen[0] && (form == bareForm || form == readingForm) {
+		req.Explain = p.explain
 	}
 	return form, p.complete(c, req, form, bare)
 }
@@ -448,9 +453,7 @@ func (p *PredictionClient) Predict(ctx context.Context, req turbofan.PredictRequ
 	} else {
 		body = appendReadings(append(body, `{"readings":`...), req.Readings)
 	}
-	if req.Explain {
-		body = append(body, `,"explain":true`...)
-	}
+	body = strconv.AppendBool(append(body, `,"explain":`...), req.Explain)
 	if req.Stateless {
 		body = append(body, `,"stateless":true`...)
 	}

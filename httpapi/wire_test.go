@@ -76,6 +76,9 @@ func TestAnswerForms(t *testing.T) {
 		stateless, explain bool
 	}{
 		{"/predict", bare(), nil, 31, false, false},
+		{"/predict", `{"explain":false,"reading":` + bare() + `}`, nil, 31, false, false},
+		{"/predict?explain=0", bare(), nil, 31, false, false},
+		{"/predict?explain=0", `{"explain":true,"reading":` + bare() + `}`, nil, 31, false, true},
 		{"/predict", `{"explain":true,"reading":` + bare() + `}`, nil, 31, false, true},
 		{"/predict?explain=1", bare(), nil, 31, false, true},
 		{"/predict", `{"stateless":true,"reading":` + bare() + `}`, nil, 31, true, false},
@@ -101,6 +104,35 @@ func TestAnswerForms(t *testing.T) {
 		}
 		if got.Cycle != c.cycle || !reflect.DeepEqual(cycles, c.cycles) || asked.Stateless != c.stateless || asked.Explain != c.explain {
 			t.Errorf("%s %s: answer %s, asked stateless %t explain %t", c.path, c.body, w.Body, asked.Stateless, asked.Explain)
+		}
+	}
+}
+
+// TestExplainByDefault explains single readings, and nothing else, where the request does not say.
+func TestExplainByDefault(t *testing.T) {
+	var asked turbofan.PredictRequest
+	memory := new(capture)
+	h := predictionHandler(t, func(c *httpapi.Config) { c.Explain = true }, httpapi.Options{}, func(ctx context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
+		asked = req
+		return memory.predict(ctx, req)
+	})
+	for _, c := range []struct {
+		path, body string
+		want       bool
+	}{
+		{"/predict", bare(), true},
+		{"/predict", `{"reading":` + bare() + `}`, true},
+		{"/predict?stateless=1", bare(), true},
+		{"/predict?explain=0", bare(), false},
+		{"/predict", `{"explain":false,"reading":` + bare() + `}`, false},
+		{"/predict?explain=0", `{"explain":true,"reading":` + bare() + `}`, true},
+		{"/predict", `{"readings":[` + bare() + `]}`, false},
+		{"/predict", `{"history":[` + bare() + `]}`, false},
+		{"/predict", `{"history":[` + bare() + `],"explain":true}`, true},
+		{"/predict_batch", `[` + bare() + `]`, false},
+	} {
+		if w := ask(h, "POST", c.path, c.body); w.Code != 200 || asked.Explain != c.want {
+			t.Errorf("%s %s: %d %s, asked to explain: %t", c.path, c.body, w.Code, w.Body, asked.Explain)
 		}
 	}
 }

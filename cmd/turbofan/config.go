@@ -62,6 +62,8 @@ type config struct {
 	Log     logConfig      `yaml:"log"`
 	Limits  limitsConfig   `yaml:"limits"`
 	Refresh durationConfig `yaml:"refresh_every"`
+	// Explain adds the strongest reasons to the answer to a single reading where the request does not say.
+	Explain bool `yaml:"explain"`
 	// DrainDelay is how long a process that was told to end still answers while /readyz says 503.
 	DrainDelay durationConfig `yaml:"drain_delay"`
 	// Webhooks are the listeners that hear of drift, retrainings, promotions and rollbacks.

@@ -299,6 +299,7 @@ func (p *platform) api(role string, reg *prometheus.Registry, ready func(context
 	c.Role, c.Version, c.Schema = role, readBuildInfo().Version, p.schema
 	c.MaxBodyBytes, c.MaxReadings, c.Timeout = p.cfg.Limits.MaxBodyBytes, p.cfg.Limits.MaxReadings, time.Duration(p.cfg.Limits.Timeout)
 	c.MaxConcurrency, c.MaxQueue = p.cfg.Limits.MaxConcurrency, p.cfg.Limits.MaxQueue
+	c.Explain = p.cfg.Explain
 	return c, httpapi.Options{Registry: reg, Logger: p.log.With("role", role), Ready: ready, Keys: p.cfg.Auth.on()}
 }
 

@@ -136,17 +136,22 @@ func BenchmarkRequest(b *testing.B) {
 	w := &sink{header: make(http.Header)}
 	var text []byte
 	cycle := 0
-	b.ReportAllocs()
-	report := processor(b)
-	for b.Loop() {
-		cycle++
-		text = strconv.AppendInt(append(text[:0], `{"reading":{"unit_id":"engine-7","cycle":`...), int64(cycle), 10)
-		text = append(text, `,"settings":[-0.0007,0.0003,100],"sensors":[518.67,641.82,1589.7,1400.6,14.62,21.61,554.36,2388.06,9046.19,1.3,47.47,521.66,2388.02,8138.62,8.4195,0.03,392,2388,100,39.06,23.419]}}`...)
-		reader.Reset(text)
-		r.ContentLength = int64(len(text))
-		if h.ServeHTTP(w, r); w.status != http.StatusOK {
-			b.Fatal(w.status)
-		}
+	for _, explain := range []bool{false, true} {
+		b.Run("explain="+strconv.FormatBool(explain), func(b *testing.B) {
+			b.ReportAllocs()
+			report := processor(b)
+			for b.Loop() {
+				cycle++
+				text = strconv.AppendBool(append(text[:0], `{"explain":`...), explain)
+				text = strconv.AppendInt(append(text, `,"reading":{"unit_id":"engine-7","cycle":`...), int64(cycle), 10)
+				text = append(text, `,"settings":[-0.0007,0.0003,100],"sensors":[518.67,641.82,1589.7,1400.6,14.62,21.61,554.36,2388.06,9046.19,1.3,47.47,521.66,2388.02,8138.62,8.4195,0.03,392,2388,100,39.06,23.419]}}`...)
+				reader.Reset(text)
+				r.ContentLength = int64(len(text))
+				if h.ServeHTTP(w, r); w.status != http.StatusOK {
+					b.Fatal(w.status)
+				}
+			}
+			report()
+		})
 	}
-	report()
 }
