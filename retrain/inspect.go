@@ -22,11 +22,11 @@ const (
 	alone      = 0.5
 	// An end that nobody saw the unit get to is in doubt from doubt times the champion's validated error on: of sound
 	// engines two in a hundred are. The challenger contradicts it where it lies further off than half its interval, as
-	// one in ten does by chance; it is not believed itself where it contradicts more than maxContradicted of them and
-	// that share: what it did learn from comes from the same hand.
+	// one in ten does by chance; it is not believed itself where it contradicts more than maxContradicted of them, and
+	// of the ends that nobody saw, surprising or not, that share: what it did learn from comes from the same hand.
 	doubt                = 1.4
 	maxContradicted      = 1
-	maxContradictedShare = 0.25
+	maxContradictedShare = 0.2
 )
 
 // inspector finds units that must not be learned from: what is broken would be taken for how engines wear.
@@ -124,7 +124,7 @@ func ruleEnds(challenger *model.Model, j *turbofan.Job, g *gathered) (bool, stri
 	against := len(g.doubted) - len(agreed)
 	why := fmt.Sprintf("stated ends: %d of %d new units were last heard of more than %d cycles before, the champion had not expected %d of them, the challenger contradicts %d",
 		g.silent, g.news, maxSilence, len(g.doubted), against)
-	if against <= maxContradicted || float64(against) <= maxContradictedShare*float64(len(g.doubted)) {
+	if against <= maxContradicted || float64(against) <= maxContradictedShare*float64(g.silent) {
 		return true, why, nil
 	}
 	return false, why + ": ends may have been mixed up, so what it learned from is not believed either; check the outcomes, and force the job where they are right", nil

@@ -187,6 +187,46 @@ func TestForcedChallengerMustBeBetter(t *testing.T) {
 	}
 }
 
+// A challenger that is better where the fleet changed may not pay for it where the champion was good: on the baseline, nor
+// on production units that the champion had learned from.
+func TestWorseOnKnownUnitsIsRefused(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.live(fleet("new", 16, 3, newMode), nil)
+	margin := retrain.DefaultConfig().Gate.Margin
+	ratios := func(j turbofan.Job) map[string]float64 {
+		if j.Status != turbofan.JobSuccess {
+			t.Fatalf("job %+v", j)
+		}
+		t.Log(j.Result.Because)
+		out := map[string]float64{}
+		for _, g := range j.Result.HeldOut {
+			out[g.Group] = g.Challenger / g.Champion
+		}
+		return out
+	}
+	weak := p.start(options{change: func(c *retrain.Config) { c.Model.Boosting.MaxIter = 8 }})
+	j := weak.run(turbofan.RetrainRequest{Trigger: "drift"})
+	weak.stop()
+	if r := ratios(j); j.Result.Promoted || p.serving().Version != "1" || !(r["new"] < 1) || !(r["baseline"] > margin) || !strings.Contains(j.Result.Because, "better in 100% of resamples; baseline units: ") {
+		t.Errorf("better on new units and worse on the baseline: %v, promoted %t", r, j.Result.Promoted)
+	}
+
+	s := p.start(options{})
+	j = s.run(turbofan.RetrainRequest{Force: true})
+	s.stop()
+	if r := ratios(j); !j.Result.Promoted || !(r["baseline"] <= margin) {
+		t.Fatalf("%v, promoted %t", r, j.Result.Promoted)
+	}
+	p.live(fleet("more", 16, 5, newMode), nil)
+	serving := p.serving().Version
+	weak = p.start(options{change: func(c *retrain.Config) { c.Model.Boosting.MaxIter, c.Gate.MinBetter, c.Gate.MaxRatio = 8, 0, 100 }})
+	j = weak.run(turbofan.RetrainRequest{Trigger: "drift"})
+	if r := ratios(j); j.Result.Promoted || p.serving().Version != serving || !(r["seen"] > margin) || !strings.Contains(j.Result.Because, "where 1.10 is allowed") {
+		t.Errorf("worse on production units that the champion knows: %v, promoted %t", r, j.Result.Promoted)
+	}
+}
+
 func TestTooLittleDataIsRefused(t *testing.T) {
 	p := newPlant(t)
 	p.champion(p.base)
@@ -244,6 +284,24 @@ func TestChallengerConfirmsEnds(t *testing.T) {
 	}
 }
 
+// A few odd ends among many that are as expected stop nothing: some engines surprise every model.
+func TestFewOddEndsStopNothing(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.live(fleet("heard", 16, 3, newMode), nil)
+	expected := fleet("expected", 24, 4, knownMode)
+	for i := range expected {
+		expected[i].Readings = expected[i].Readings[:len(expected[i].Readings)-30]
+	}
+	p.live(expected, nil)
+	odd := fleet("odd", 3, 5, knownMode)
+	p.live(odd, func(i int) int { return odd[i].FailedAtCycle + 60 })
+	j := p.start(options{}).run(turbofan.RetrainRequest{Trigger: "drift"})
+	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || !strings.Contains(j.Result.Because, "the challenger contradicts 3") {
+		t.Fatalf("job %+v, %+v", j, j.Result)
+	}
+}
+
 // Where nobody was heard of to the end, nothing tells right ends from wrong ones but who stated them.
 func TestForceBelievesEnds(t *testing.T) {
 	p := newPlant(t)
@@ -276,6 +334,45 @@ func TestBrokenUnitsAreLeftOut(t *testing.T) {
 	j := p.start(options{}).run(turbofan.RetrainRequest{})
 	if want := "8 of 13 new units were left out, because their sensors or their stated ends cannot be trusted (the job names them); 5 left, 8 needed, 3 missing"; j.Error != want {
 		t.Errorf("%q, want %q", j.Error, want)
+	}
+}
+
+// What a broken sensor said teaches nothing, whoever asks, and the job names the units; sound units of the same batch do.
+func TestBrokenSensorsNeverTeach(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.live(fleet("sound", 16, 3, newMode), nil)
+	broken := fleet("broken", 8, 4, newMode)
+	for _, h := range broken {
+		for i := range h.Readings {
+			h.Readings[i].Sensors[2] = 9.75
+		}
+	}
+	p.live(broken, nil)
+	j := p.start(options{}).run(turbofan.RetrainRequest{Force: true})
+	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || len(j.Doubted) != len(broken) {
+		t.Fatalf("job %+v, %+v", j, j.Result)
+	}
+	for _, d := range j.Doubted {
+		if !strings.HasPrefix(d.UnitID, "broken") || d.Used || !strings.Contains(d.Because, "repeats itself") {
+			t.Errorf("the job names %+v", d)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "m")
+	if err := p.reg.Fetch(t.Context(), p.serving(), dir); err != nil {
+		t.Fatal(err)
+	}
+	m := must[*model.Model](t)(model.Open(dir))
+	sound := 0
+	for _, u := range m.HeldOut() {
+		if strings.HasPrefix(u.Unit, model.UnitKey(retrain.Production, "broken")) {
+			t.Errorf("the champion learned from %s", u.Unit)
+		} else if strings.HasPrefix(u.Unit, model.UnitKey(retrain.Production, "sound")) {
+			sound++
+		}
+	}
+	if sound != 16 {
+		t.Errorf("it learned from %d sound units of 16", sound)
 	}
 }
 
