@@ -54,7 +54,7 @@ func TestFilesThatCannotServe(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"text.db":       "open store PATH: the file is not a SQLite database, or it is damaged: restore a backup or move it away",
-		"newer.db":      "open store PATH: a newer program wrote it: its schema is version 99, this program knows versions up to 3: use the turbofan that wrote it, or a newer one",
+		"newer.db":      "open store PATH: a newer program wrote it: its schema is version 99, this program knows versions up to 4: use the turbofan that wrote it, or a newer one",
 		"locked.db":     "open store PATH: another process holds the lock of the file",
 		"missing/it.db": "open store PATH: open PATH: no such file or directory",
 		"plain/it.db":   "open store PATH: open PATH: not a directory",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strconv"
 	"strings"
 
 	"turbofan"
@@ -71,23 +72,9 @@ func (s *State) Readings(ctx context.Context, q turbofan.ReadingQuery) ([]turbof
 	if err := s.catchUp(ctx); err != nil {
 		return nil, err
 	}
-	conditions, args := []string{"seq > ?"}, []any{q.AfterSeq}
-	if q.MaxCycle > 0 {
-		conditions, args = append(conditions, "cycle <= ?"), append(args, q.MaxCycle)
-	}
-	order, limit := "ASC", bound(q.Limit)
-	switch {
-	case q.Last > 0 && q.Limit > 0: // from the oldest of the newest on
-		where := strings.Join(conditions, " AND ")
-		conditions = append(conditions, `seq >= (SELECT COALESCE(MIN(seq), 0) FROM (SELECT seq FROM readings WHERE `+where+` ORDER BY seq DESC LIMIT ?) AS newest)`)
-		args = append(append(slices.Clone(args), args...), bound(q.Last))
-	case q.Last > 0:
-		order, limit = "DESC", bound(q.Last)
-	}
-	query := `SELECT seq, unit_id, cycle, received_at, channels FROM readings WHERE ` +
-		strings.Join(conditions, " AND ") + ` ORDER BY seq ` + order + ` LIMIT ?`
+	query, args := readingsQuery(q)
 	var out []turbofan.StoredReading
-	err := s.rows(ctx, "read readings from", query, append(args, limit), func(rows *sql.Rows) error {
+	err := s.rows(ctx, "read readings from", query, args, func(rows *sql.Rows) error {
 		var r turbofan.StoredReading
 		var at int64
 		var channels sql.RawBytes
@@ -103,10 +90,36 @@ func (s *State) Readings(ctx context.Context, q turbofan.ReadingQuery) ([]turbof
 	if err != nil {
 		return nil, err
 	}
-	if order == "DESC" {
+	if q.Last > 0 && q.Limit <= 0 {
 		slices.Reverse(out)
 	}
 	return out, nil
+}
+
+// youngIndexed is the highest cycle in the index readings_young. A query that asks for no more must say so in its text
+// for the index to be used: a parameter proves nothing.
+const youngIndexed = 50
+
+// readingsQuery writes the query for q.
+func readingsQuery(q turbofan.ReadingQuery) (query string, args []any) {
+	conditions, args := []string{"seq > ?"}, []any{q.AfterSeq}
+	if q.MaxCycle > 0 {
+		conditions, args = append(conditions, "cycle <= ?"), append(args, q.MaxCycle)
+		if q.MaxCycle <= youngIndexed {
+			conditions = append(conditions, "cycle <= "+strconv.Itoa(youngIndexed))
+		}
+	}
+	order, limit := "ASC", bound(q.Limit)
+	switch {
+	case q.Last > 0 && q.Limit > 0: // from the oldest of the newest on
+		where := strings.Join(conditions, " AND ")
+		conditions = append(conditions, `seq >= (SELECT COALESCE(MIN(seq), 0) FROM (SELECT seq FROM readings WHERE `+where+` ORDER BY seq DESC LIMIT ?) AS newest)`)
+		args = append(append(slices.Clone(args), args...), bound(q.Last))
+	case q.Last > 0:
+		order, limit = "DESC", bound(q.Last)
+	}
+	return `SELECT seq, unit_id, cycle, received_at, channels FROM readings WHERE ` +
+		strings.Join(conditions, " AND ") + ` ORDER BY seq ` + order + ` LIMIT ?`, append(args, limit)
 }
 
 // Units lists the units seen, newest reading first, each with its newest prediction. A limit of 0 means no bound.
