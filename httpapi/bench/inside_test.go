@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -28,6 +29,8 @@ type nowhere struct {
 
 func (nowhere) Append(context.Context, []turbofan.PredictionRecord) error { return nil }
 
+func (nowhere) Flush(context.Context) error { return nil }
+
 func (nowhere) History(context.Context, string, int) ([]turbofan.Reading, error) {
 	return nil, turbofan.Errorf(turbofan.ENotFound, "unknown")
 }
@@ -36,8 +39,9 @@ func (nowhere) Readings(context.Context, turbofan.ReadingQuery) ([]turbofan.Stor
 	return nil, nil
 }
 
-// service returns a prediction service over stores of the artifact in TURBOFAN_LOAD_MODEL.
-func service(b testing.TB, stores predict.Stores) *predict.Service {
+// service returns a prediction service over stores of the artifact in TURBOFAN_LOAD_MODEL, which every alias in aliases
+// names as a version of its own, beside the champion.
+func service(b testing.TB, stores predict.Stores, aliases ...string) *predict.Service {
 	b.Helper()
 	dir := os.Getenv("TURBOFAN_LOAD_MODEL")
 	if dir == "" {
@@ -55,9 +59,11 @@ func service(b testing.TB, stores predict.Stores) *predict.Service {
 	reg, err := registry.Open(b.Context(), registry.Config{ArtifactRoot: filepath.Join(b.TempDir(), "artifacts")}, db)
 	check(err)
 	b.Cleanup(func() { reg.Close() })
-	_, err = reg.CreateVersion(b.Context(), turbofan.ModelVersion{Name: "rul"}, dir)
-	check(err)
-	check(reg.SetAlias(b.Context(), "rul", turbofan.ChampionAlias, "1"))
+	for _, alias := range append([]string{turbofan.ChampionAlias}, aliases...) {
+		v, err := reg.CreateVersion(b.Context(), turbofan.ModelVersion{Name: "rul"}, dir)
+		check(err)
+		check(reg.SetAlias(b.Context(), "rul", alias, v.Version))
+	}
 	cfg := predict.DefaultConfig()
 	cfg.CacheDir = b.TempDir()
 	s, err := predict.New(cfg, reg, stores, nil, slog.New(slog.DiscardHandler))
@@ -81,16 +87,38 @@ func processor(b *testing.B) func() {
 	return func() { b.ReportMetric(float64(used()-before)/float64(b.N)/1000, "processor-µs/op") }
 }
 
+// BenchmarkChallenger is BenchmarkService without and with a challenger that answers every reading silently; the readings
+// come in spurts that its queue holds, so that none is dropped, and the processor time is that of both.
+func BenchmarkChallenger(b *testing.B) {
+	for name, aliases := range map[string][]string{"none": nil, "one": {turbofan.ChallengerAlias}} {
+		b.Run("challenger="+name, func(b *testing.B) {
+			s := service(b, predict.Stores{Readings: nowhere{}, Predictions: nowhere{}}, aliases...)
+			go s.Run(b.Context())
+			r := benchReading()
+			report := processor(b)
+			for b.Loop() {
+				r.Cycle++
+				if _, err := s.Predict(b.Context(), turbofan.PredictRequest{Readings: []turbofan.Reading{r}}); err != nil {
+					b.Fatal(err)
+				}
+				if r.Cycle%1000 == 0 {
+					runtime.Gosched()
+				}
+			}
+			report()
+			serving, err := s.Serving(b.Context())
+			if err != nil || (serving.Challenger != "") != (aliases != nil) {
+				b.Fatalf("%+v, %v", serving, err)
+			}
+			b.ReportMetric(float64(serving.ChallengerDropped)/float64(b.N), "dropped/op")
+		})
+	}
+}
+
 // BenchmarkService is one reading of a known unit inside the process: feature step, model, interval, probability.
 func BenchmarkService(b *testing.B) {
 	s := service(b, predict.Stores{Readings: nowhere{}, Predictions: nowhere{}})
-	schema := turbofan.CMAPSS()
-	r := turbofan.Reading{UnitID: "1", Settings: []float64{-0.0007, 0.0003, 100}, Sensors: []float64{
-		518.67, 641.82, 1589.7, 1400.6, 14.62, 21.61, 554.36, 2388.06, 9046.19, 1.3, 47.47, 521.66, 2388.02, 8138.62, 8.4195, 0.03, 392, 2388, 100, 39.06, 23.419,
-	}}
-	if len(r.Sensors) != len(schema.Sensors) {
-		b.Fatal("the reading is not C-MAPSS's")
-	}
+	r := benchReading()
 	for _, explain := range []bool{false, true} {
 		b.Run("explain="+strconv.FormatBool(explain), func(b *testing.B) {
 			b.ReportAllocs()
@@ -104,6 +132,13 @@ func BenchmarkService(b *testing.B) {
 			report()
 		})
 	}
+}
+
+// benchReading is a reading of C-MAPSS at cycle 0.
+func benchReading() turbofan.Reading {
+	return turbofan.Reading{UnitID: "1", Settings: []float64{-0.0007, 0.0003, 100}, Sensors: []float64{
+		518.67, 641.82, 1589.7, 1400.6, 14.62, 21.61, 554.36, 2388.06, 9046.19, 1.3, 47.47, 521.66, 2388.02, 8138.62, 8.4195, 0.03, 392, 2388, 100, 39.06, 23.419,
+	}}
 }
 
 // sink is a ResponseWriter that keeps nothing.
