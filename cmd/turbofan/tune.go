@@ -126,6 +126,8 @@ type study struct {
 	Seed          int64    `json:"seed"`
 	Space         []string `json:"space"`
 	Trials        []trial  `json:"trials"`
+	// Running is the run of a trial that has begun: of one that was cut off without a word, when a search goes on.
+	Running string `json:"running,omitempty"`
 
 	dimensions []model.Dimension
 }
@@ -154,15 +156,18 @@ func tune(cmd *cobra.Command, cfg config, o tuneOptions) error {
 		return err
 	}
 	defer closeRegistry()
+	if err := s.buryCutOff(ctx, tracking); err != nil {
+		return err
+	}
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
 	bar.say("searching %s on %s of %s; %d of %s done; the search is kept in %s", s.Kind, turbofan.Count(len(data.Units), "unit"), from, len(s.Trials), turbofan.Count(o.trials, "trial"), path)
 	for len(s.Trials) < o.trials {
-		t, err := s.try(ctx, cfg, data, tracking, func(share float64) {
+		t, err := s.try(ctx, cfg, data, tracking, path, func(share float64) {
 			bar.update((float64(len(s.Trials))+share)/float64(o.trials), false, "trial %d of %d; best RMSE %s", len(s.Trials)+1, o.trials, s.bestText())
 		})
-		if err != nil {
-			return err
+		if s.Running = ""; err != nil {
+			return errors.Join(err, s.save(path)) // its run has ended
 		}
 		s.Trials = append(s.Trials, t)
 		if err := s.save(path); err != nil {
@@ -240,8 +245,21 @@ func (s *study) resume(path string) error {
 			return turbofan.Invalid(path, "trial %d is incomplete; --restart begins a new search", i+1)
 		}
 	}
-	s.Trials = old.Trials
+	s.Trials, s.Running = old.Trials, old.Running
 	return nil
+}
+
+// buryCutOff ends the run of a trial that its process did not live to end.
+func (s *study) buryCutOff(ctx context.Context, tracking turbofan.Tracking) error {
+	if s.Running == "" {
+		return nil
+	}
+	err := tracking.EndRun(ctx, s.Running, turbofan.RunKilled)
+	if turbofan.ErrorCode(err) == turbofan.ENotFound { // another registry, or deleted
+		err = nil
+	}
+	s.Running = ""
+	return err
 }
 
 func (s *study) save(path string) error {
@@ -266,7 +284,7 @@ func (s *study) save(path string) error {
 var errPruned = errors.New("the trial was pruned")
 
 // try runs the next trial and records it as a run.
-func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking turbofan.Tracking, report func(share float64)) (trial, error) {
+func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking turbofan.Tracking, path string, report func(share float64)) (trial, error) {
 	t := trial{Number: len(s.Trials) + 1, State: trialComplete, Params: map[string]float64{}}
 	rng := rand.New(rand.NewPCG(uint64(s.Seed), uint64(t.Number)))
 	at := model.Suggest(s.dimensions, s.observations(), rng)
@@ -280,7 +298,10 @@ func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking t
 	if err != nil {
 		return t, fmt.Errorf("start run: %w", err)
 	}
-	t.RunID = run.ID
+	t.RunID, s.Running = run.ID, run.ID
+	if err := s.save(path); err != nil {
+		return t, errors.Join(err, tracking.EndRun(ctx, run.ID, turbofan.RunFailed))
+	}
 	start := time.Now()
 	var logged []turbofan.Metric
 	result, err := model.CrossValidate(ctx, learner, data, func(fold int, rmse float64) error {

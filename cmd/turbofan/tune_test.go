@@ -147,6 +147,37 @@ func TestTuneInterrupted(t *testing.T) {
 	}
 }
 
+// A search that was killed in the middle of a trial goes on, and the run of that trial does not run for ever.
+func TestTuneKilled(t *testing.T) {
+	fleet, dir := must(t, shared.fleet), t.TempDir()
+	args := []string{"tune", "--data", fleet, "--data-dir", dir, "--folds", "2", "--max-rows", "300", "--model", "extra_trees", "--trials", "40"}
+	p := start(t, nil, args...)
+	p.await("trial 2: RMSE ")
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.wait()
+	path := filepath.Join(dir, "tune", "extra_trees-FD001.json")
+	var left study
+	b, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(b, &left) != nil || len(left.Trials) < 2 || len(left.Trials) >= 40 {
+		t.Fatalf("%d trials are kept, %v", len(left.Trials), err)
+	}
+	args[len(args)-1] = strconv.Itoa(len(left.Trials) + 1)
+	if code, _, errs := call(t, args...); code != exitOK {
+		t.Fatalf("exit %d\n%s", code, errs)
+	}
+	for id, run := range runsOf(t, dir, "rul-tune") {
+		want := turbofan.RunFinished
+		if id == left.Running {
+			want = turbofan.RunKilled
+		}
+		if run.Status != want {
+			t.Errorf("run %s is %s, want %s", id, run.Status, want)
+		}
+	}
+}
+
 // runsOf returns the runs of an experiment in the registry of a data directory, by id.
 func runsOf(t *testing.T, dir, experiment string) map[string]turbofan.Run {
 	t.Helper()
