@@ -274,17 +274,12 @@ func (p prom) mutes(ctx context.Context, alertmanager string) string {
 	p.t.Helper()
 	names := map[string]bool{}
 	await(ctx, p.t, "TurbofanModelRefreshFails to be muted", func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, alertmanager+"/api/v2/alerts?active=false&inhibited=true", nil)
+		_, text, err := get(ctx, alertmanager+"/api/v2/alerts?active=false&inhibited=true")
 		if err != nil {
 			return err
 		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
 		var alerts []struct{ Labels map[string]string }
-		if err := json.NewDecoder(res.Body).Decode(&alerts); err != nil {
+		if err := json.Unmarshal([]byte(text), &alerts); err != nil {
 			return err
 		}
 		for _, a := range alerts {

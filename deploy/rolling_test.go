@@ -1,11 +1,9 @@
 package deploy_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -111,24 +109,13 @@ func (l *load) send(ctx context.Context, client turbofan.PredictionService, read
 
 // answered reads how many predictions a replica has answered well.
 func answered(ctx context.Context, url string) (float64, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
+	_, text, err := get(ctx, url+"/metrics")
 	sum := 0.0
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		if rest, ours := strings.CutPrefix(lines.Text(), `prediction_requests_total{code="200"} `); ours {
-			if _, err := fmt.Sscan(rest, &sum); err != nil {
-				return 0, err
-			}
+	for line := range strings.Lines(text) {
+		if rest, ours := strings.CutPrefix(line, `prediction_requests_total{code="200"} `); ours {
+			_, err = fmt.Sscan(rest, &sum)
 		}
 	}
-	_, err = io.Copy(io.Discard, res.Body)
 	return sum, err
 }
 
