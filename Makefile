@@ -20,3 +20,4 @@ bench:
 	scripts/bench.sh
 	scripts/bench_http.sh
 	scripts/bench_drift.sh
+	$(GO) test ./mlflow -run '^$$' -bench 'BesidePython|ManyRuns' -benchtime 1x -timeout 60m

@@ -51,6 +51,8 @@ type OutcomeStore interface {
 	Scored(ctx context.Context, q PredictionQuery) ([]ScoredPrediction, error)
 	// FailedUnits returns the units whose last cycle is known by outcomes received before until (zero: now).
 	FailedUnits(ctx context.Context, until time.Time) ([]FailedUnit, error)
+	// FailedAt returns the last cycle of those among the units for which it is known.
+	FailedAt(ctx context.Context, unitIDs []string) (map[string]int, error)
 }
 
 // FailedUnit is a unit whose end is known.

@@ -61,6 +61,24 @@ func BenchmarkBesidePython(b *testing.B) {
 	}
 }
 
+// BenchmarkManyRuns drives our server, in a process of its own, over 100,000 runs: go test ./mlflow -run '^$' -bench
+// ManyRuns -benchtime 1x
+func BenchmarkManyRuns(b *testing.B) {
+	ours := filepath.Join(b.TempDir(), "turbofan")
+	if out, err := exec.Command("go", "build", "-o", ours, "turbofan/cmd/turbofan").CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	for b.Loop() {
+		dir := b.TempDir()
+		m := measure(b, func(port string) *exec.Cmd {
+			return exec.Command(ours, "registry", "--port", port, "--db", filepath.Join(dir, "registry.db"), "--artifact-root", filepath.Join(dir, "files"))
+		}, 100_000)
+		b.ReportMetric(m.logRate, "log-metric/s")
+		b.ReportMetric(m.searchRate, "search-runs/s")
+		b.ReportMetric(m.rss, "rss-MiB")
+	}
+}
+
 type measured struct {
 	start               time.Duration
 	logRate, searchRate float64

@@ -1,37 +1,33 @@
 package predict
 
-import (
-	"context"
+import "context"
 
-	"turbofan"
-)
-
-// ends finds out whether the unit, whose lock the caller holds, was reported failed. A unit that never sent a reading has
-// no outcomes. Where the store is shared the outcome may have come to another process: it is then asked each time.
-func (s *Service) ends(ctx context.Context, u *unit) error {
-	if s.stores.Outcomes == nil || u.reading.Cycle == 0 || u.asked && !s.cfg.Shared {
+// ends finds out which of the units, whose locks the caller holds, were reported failed. A unit that never sent a reading
+// has no outcomes. Where the store is shared an outcome may have come to another process: it is then asked each time, for
+// all units of a request at once.
+func (s *Service) ends(ctx context.Context, units []*unit) error {
+	if s.stores.Outcomes == nil {
 		return nil
 	}
-	failed, err := s.failedAt(ctx, u.id)
-	if err == nil {
-		u.failed, u.asked = failed, true
-	}
-	return err
-}
-
-// failedAt returns the cycle at which a unit was reported to have failed; 0 where nobody did.
-func (s *Service) failedAt(ctx context.Context, unitID string) (int, error) {
-	outcomes, err := s.stores.Outcomes.Outcomes(ctx, turbofan.OutcomeQuery{UnitID: unitID})
-	if err != nil {
-		return 0, err
-	}
-	failed := 0
-	for _, o := range outcomes { // the newest says what is known
-		if o.FailedAtCycle != nil {
-			failed = *o.FailedAtCycle
+	var ids []string
+	for _, u := range units {
+		if u.reading.Cycle > 0 && (!u.asked || s.cfg.Shared) {
+			ids = append(ids, u.id)
 		}
 	}
-	return failed, nil
+	if len(ids) == 0 {
+		return nil
+	}
+	failed, err := s.stores.Outcomes.FailedAt(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, u := range units {
+		if u.reading.Cycle > 0 && (!u.asked || s.cfg.Shared) {
+			u.failed, u.asked = failed[u.id], true
+		}
+	}
+	return nil
 }
 
 // Ended tells the service that an outcome was stored by which the unit failed at a cycle, so that the unit's next reading

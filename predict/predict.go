@@ -153,9 +153,9 @@ func (s *Service) ready(ctx context.Context, c *call, l *lanes, readings []turbo
 		if err := s.prepare(ctx, c.ids[i], u, l.of(c.ids[i])); err != nil {
 			return err
 		}
-		if err := s.ends(ctx, u); err != nil {
-			return err
-		}
+	}
+	if err := s.ends(ctx, c.units); err != nil {
+		return err
 	}
 	return checkOrder(readings, c.each)
 }

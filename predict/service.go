@@ -242,7 +242,8 @@ func (s *Service) Unit(ctx context.Context, unitID string) (turbofan.UnitStatus,
 	if s.stores.Outcomes == nil {
 		return out, nil
 	}
-	out.FailedAtCycle, err = s.failedAt(ctx, unitID)
+	failed, err := s.stores.Outcomes.FailedAt(ctx, []string{unitID})
+	out.FailedAtCycle = failed[unitID]
 	return out, err
 }
 

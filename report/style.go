@@ -90,7 +90,7 @@ th,td{padding:.32rem .8rem;border-bottom:1px solid var(--grid);text-align:left;v
 th{border-bottom:2px solid var(--line);font-weight:600}
 th.n,td.n{text-align:right}
 tr:target{outline:2px solid var(--accent)}
-.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr));gap:18px;margin:1rem 0}
+.figures{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,460px),1fr));gap:18px;margin:1rem 0}
 figure{margin:0;padding:.9rem 1rem;border:1px solid var(--line);border-radius:8px;background:var(--panel);min-width:0;break-inside:avoid}
 figure.wide{grid-column:1/-1}
 figcaption{margin-top:.4rem}

@@ -151,6 +151,8 @@ func testFailedUnits(t *testing.T, s *sqlstore.State) {
 	equal(t, "now", must[[]turbofan.FailedUnit](t)(s.FailedUnits(t.Context(), time.Time{})), []turbofan.FailedUnit{two, one})
 	equal(t, "before day 3", must[[]turbofan.FailedUnit](t)(s.FailedUnits(t.Context(), day(3))), []turbofan.FailedUnit{two})
 	equal(t, "before day 2", len(must[[]turbofan.FailedUnit](t)(s.FailedUnits(t.Context(), day(2)))), 0)
+	at := must[map[string]int](t)(s.FailedAt(t.Context(), []string{two.UnitID, "nobody", one.UnitID}))
+	equal(t, "failed at", at, map[string]int{one.UnitID: one.FailedAtCycle, two.UnitID: two.FailedAtCycle})
 }
 
 func testScored(t *testing.T, s *sqlstore.State) {

@@ -306,6 +306,24 @@ func (s *State) FailedUnits(ctx context.Context, until time.Time) ([]turbofan.Fa
 	return out, err
 }
 
+// FailedAt returns the last cycle of those among the units for which it is known.
+func (s *State) FailedAt(ctx context.Context, unitIDs []string) (map[string]int, error) {
+	out := map[string]int{}
+	err := inChunks(unitIDs, func(part []string) error {
+		query := `SELECT unit_id, failed_at_cycle FROM units WHERE unit_id IN (` + marks(len(part)) + `) AND failed_at_cycle IS NOT NULL`
+		return s.rows(ctx, "read failed units from", query, anys(part), func(rows *sql.Rows) error {
+			var id string
+			var at int
+			if err := rows.Scan(&id, &at); err != nil {
+				return err
+			}
+			out[id] = at
+			return nil
+		})
+	})
+	return out, err
+}
+
 func orNil[T any](v *T) any {
 	if v == nil {
 		return nil

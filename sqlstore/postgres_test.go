@@ -62,6 +62,9 @@ func testAway(t *testing.T, server *postgrestest.Server) {
 		t.Fatal(err)
 	}
 	equal(t, "outcomes", len(must[[]turbofan.Outcome](t)(s.Outcomes(t.Context(), turbofan.OutcomeQuery{}))), 0)
+	if err := s.Flush(t.Context()); err != nil { // reading does not wait for the writer, which tries again
+		t.Fatal(err)
+	}
 	equal(t, "ready", s.Ready(t.Context()), nil)
 }
 
