@@ -21,12 +21,16 @@ const (
 	maxMissing = 0.5
 	alone      = 0.5
 	// An end that nobody saw the unit get to is in doubt from doubt times the champion's validated error on: of sound
-	// engines two in a hundred are. The challenger contradicts it where it lies further off than half its interval, as
-	// one in ten does by chance; it is not believed itself where it contradicts more than maxContradicted of them, and
-	// of the ends that nobody saw, surprising or not, that share: what it did learn from comes from the same hand.
-	doubt                = 1.4
-	maxContradicted      = 1
-	maxContradictedShare = 0.2
+	// engines two in a hundred are. Beyond maxDoubted units, and maxDoubtedShare of the new, the others are believed only
+	// where the challenger, which learned from them, expects the doubted ends: of at least minTold of them, all but
+	// maxContradicted lie within surprise times the champion's validated error. The challenger's own error and intervals
+	// grow with what is wrong in what it learned from.
+	doubt           = 1.4
+	maxDoubted      = 2
+	maxDoubtedShare = 0.2
+	minTold         = 8
+	maxContradicted = 0.25
+	surprise        = 1.5
 )
 
 // inspector finds units that must not be learned from: what is broken would be taken for how engines wear.
@@ -112,7 +116,7 @@ func ruleEnds(challenger *model.Model, j *turbofan.Job, g *gathered) (bool, stri
 	for i := range g.doubted {
 		h := &g.doubted[i]
 		last, stated := answers[i][len(h.Readings)-1], min(float64(silentFor(h)), challenger.Config().Cap)
-		if math.Abs(stated-last.RUL) <= (last.Upper-last.Lower)/2 {
+		if math.Abs(stated-last.RUL) <= surprise*float64(g.ch.model.Metrics().RMSEClipped) {
 			agreed[h.UnitID] = true
 		}
 	}
@@ -124,7 +128,8 @@ func ruleEnds(challenger *model.Model, j *turbofan.Job, g *gathered) (bool, stri
 	against := len(g.doubted) - len(agreed)
 	why := fmt.Sprintf("stated ends: %d of %d new units were last heard of more than %d cycles before, the champion had not expected %d of them, the challenger contradicts %d",
 		g.silent, g.news, maxSilence, len(g.doubted), against)
-	if against <= maxContradicted || float64(against) <= maxContradictedShare*float64(g.silent) {
+	few := len(g.doubted) <= maxDoubted || float64(len(g.doubted)) <= maxDoubtedShare*float64(g.news)
+	if few || len(g.doubted) >= minTold && float64(against) <= maxContradicted*float64(len(g.doubted)) {
 		return true, why, nil
 	}
 	return false, why + ": ends may have been mixed up, so what it learned from is not believed either; check the outcomes, and force the job where they are right", nil

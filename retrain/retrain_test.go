@@ -294,10 +294,10 @@ func TestFewOddEndsStopNothing(t *testing.T) {
 		expected[i].Readings = expected[i].Readings[:len(expected[i].Readings)-30]
 	}
 	p.live(expected, nil)
-	odd := fleet("odd", 3, 5, knownMode)
+	odd := fleet("odd", 2, 5, knownMode)
 	p.live(odd, func(i int) int { return odd[i].FailedAtCycle + 60 })
 	j := p.start(options{}).run(turbofan.RetrainRequest{Trigger: "drift"})
-	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || !strings.Contains(j.Result.Because, "the challenger contradicts 3") {
+	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || !strings.Contains(j.Result.Because, "the challenger contradicts 2") {
 		t.Fatalf("job %+v, %+v", j, j.Result)
 	}
 }

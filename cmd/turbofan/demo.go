@@ -37,6 +37,7 @@ type demoOptions struct {
 	scenario      string
 	seed          int64
 	keep          bool
+	full          bool // learners as `turbofan serve` trains them
 	kind          string
 	workers       int
 	logFile       string
@@ -77,6 +78,7 @@ turbofan demo --keep   # then: turbofan serve --data-dir turbofan-data/demo`),
 	fl.StringVar(&o.scenario, "scenario", string(simulate.Gradual), "gradual or sudden; sudden never mixes")
 	fl.Int64Var(&o.seed, "seed", 42, "seed of the model and of the stream")
 	fl.BoolVar(&o.keep, "keep", false, "keep the platform's state in DATA-DIR/demo afterwards")
+	fl.BoolVar(&o.full, "full", false, "train as large as turbofan serve does, not the smaller models that make the demo quick")
 	fl.StringVar(&o.kind, "model", model.Boosting, "learner: "+strings.Join(model.Kinds(), ", "))
 	fl.IntVar(&o.workers, "workers", 4, "requests under way at once")
 	fl.StringVar(&o.logFile, "log-file", "", "write the platform's log here (default DATA-DIR/report/platform.log)")
@@ -259,8 +261,10 @@ func (d *demo) prepare(ctx context.Context) error {
 func (d *demo) startPlatform(ctx context.Context, state string) (func() error, error) {
 	cfg := defaultConfig()
 	cfg.DataDir, cfg.Dataset = state, datasetConfig{Dir: d.loc.Dir, Subsets: d.o.subsets[:1]}
-	cfg.Model.Kind, cfg.Model.RandomState, cfg.Model.Folds, cfg.Model.MaxRows = d.o.kind, d.o.seed, 3, 20_000
-	cfg.Model.Light = true
+	cfg.Model.Kind, cfg.Model.RandomState, cfg.Model.Folds = d.o.kind, d.o.seed, 3
+	if !d.o.full {
+		cfg.Model.MaxRows, cfg.Model.Light = 20_000, true
+	}
 	cfg.Refresh = durationConfig(100 * time.Millisecond)
 	cfg.Drift.EveryRows, cfg.Drift.Every = 500, 0
 	for role := range cfg.Ports {

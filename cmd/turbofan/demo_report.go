@@ -41,6 +41,7 @@ type demoSummary struct {
 		P99 model.Number `json:"p99"`
 	} `json:"latency_ms"`
 	Quarters     []quarterSummary `json:"quarters"`
+	Champion     championSummary  `json:"final_champion"`
 	DriftReports int              `json:"drift_reports"`
 	DriftAlarms  int              `json:"drift_alarms"`
 	Retrainings  []retrainSummary `json:"retrainings"`
@@ -68,15 +69,19 @@ type retrainSummary struct {
 	Seconds  float64                   `json:"seconds"`
 	Because  string                    `json:"because"`
 	HeldOut  []turbofan.GateComparison `json:"held_out,omitempty"`
+	// Subsets compares a promoted version with the champion before it on the engines that both learned from, each by
+	// models of their cross-validation that had not; the gate itself knows no subsets.
+	Subsets []subsetComparison `json:"subsets,omitempty"`
+	before  string
 }
 
 // finish writes the report and fails where a step of the story did not happen.
 func (d *demo) finish(ctx context.Context, dir string) error {
-	champion, err := fetchModel(ctx, d.platform.registry, d.platform.cfg.Model.Name, "@"+turbofan.ChampionAlias)
+	s := d.summarise()
+	champion, err := d.judgeVersions(ctx, &s)
 	if err != nil {
 		return err
 	}
-	s := d.summarise()
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode summary: %w", err)
@@ -122,6 +127,7 @@ func (d *demo) summarise() demoSummary {
 		x := retrainSummary{Reason: j.Reason, Trigger: j.Trigger, Status: j.Status, Seconds: j.EndedAt.Sub(j.StartedAt).Seconds(), Because: j.Error}
 		if j.Result != nil {
 			x.Version, x.Promoted, x.Because, x.HeldOut = j.Result.ModelVersion, j.Result.Promoted, j.Result.Because, j.Result.HeldOut
+			x.before = j.Result.Champion
 		}
 		s.Retrainings = append(s.Retrainings, x)
 	}
@@ -181,6 +187,17 @@ func (d *demo) print(s demoSummary, page string) {
 	_ = printTable(d.out, []string{"quarter", "subset", "readings", "RMSE served", "RMSE frozen", "PSI mean"}, s.Quarters, func(q quarterSummary) []string {
 		return []string{q.Name, q.Subset, strconv.Itoa(q.Readings), num(q.RMSEServed, 2), num(q.RMSEFrozen, 2), num(q.PSIMean, 3)}
 	})
+	fmt.Fprintf(d.out, "the last champion, version %s, on engines that it did not learn from:", s.Champion.Version)
+	for i, c := range s.Champion.Subsets {
+		fmt.Fprintf(d.out, "%s %s %s over %d", map[bool]string{true: ",", false: ""}[i > 0], c.Subset, num(c.RMSE, 2), c.Units)
+		if c.TestUnits > 0 {
+			fmt.Fprintf(d.out, " (test %s over %d)", num(c.RMSETest, 2), c.TestUnits)
+		}
+	}
+	fmt.Fprintln(d.out)
+	if worst := worstSubset(s.Retrainings); worst != nil {
+		fmt.Fprintf(d.out, "at worst a promotion left the error on a known subset at %.2f times what it was (%s, %d engines)\n", worst.Ratio, worst.Subset, worst.Units)
+	}
 	fmt.Fprintf(d.out, "%d requests, %d failed; latency p50 %s ms, p95 %s ms, p99 %s ms; versions served: %s\n", s.Requests, s.Failed, num(s.Latency.P50, 2), num(s.Latency.P95, 2), num(s.Latency.P99, 2), strings.Join(s.Versions, ", "))
 	fmt.Fprintf(d.out, "%d drift reports, %d alarms, %d retrainings; %.0f s, peak memory %.0f MiB\nreport: %s\n", s.DriftReports, s.DriftAlarms, len(s.Retrainings), s.Seconds, float64(s.PeakRSS)/(1<<20), page)
 }
@@ -204,7 +221,7 @@ func (d *demo) page(s demoSummary, champion *model.Model) report.Page {
 		{Label: "versions served", Value: strconv.Itoa(len(s.Versions)), Note: strings.Join(s.Versions, ", ")},
 		{Label: "drift alarms", Value: strconv.Itoa(s.DriftAlarms), Note: fmt.Sprintf("of %d checks", s.DriftReports)},
 		{Label: "time and memory", Value: fmt.Sprintf("%.0f s", s.Seconds), Note: fmt.Sprintf("%.0f MiB at most", float64(s.PeakRSS)/(1<<20))},
-	}, Tables: []report.Table{quarterTable(s)}})
+	}, Tables: []report.Table{quarterTable(s), championTable(s)}})
 	marks := d.marks()
 	p.Sections = append(p.Sections,
 		report.Section{Title: "Error with and without retraining", Charts: []report.Chart{d.errorChart(marks), quarterChart(s)}},

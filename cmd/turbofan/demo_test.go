@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"turbofan/retrain"
 )
 
 // demoRun is the demo in a process of its own, in an empty directory.
@@ -94,6 +96,14 @@ func TestDemo(t *testing.T) {
 	}
 	if !slices.ContainsFunc(s.Retrainings, func(r retrainSummary) bool { return r.Promoted && r.Trigger == "drift" }) || len(s.Versions) < 2 || s.DriftAlarms < 1 {
 		t.Errorf("retrainings %+v, versions %q", s.Retrainings, s.Versions)
+	}
+	// FD003's quarter streams training engines, so its test engines are new to the champion; FD001's are its own quarter.
+	if c := s.Champion.Subsets; s.Champion.Version != s.Versions[len(s.Versions)-1] || len(c) != 2 || c[0].Units < 90 || !(c[0].RMSE < 15) || c[0].TestUnits != 0 ||
+		c[1].Units < 16 || !(c[1].RMSE < 20) || c[1].TestUnits != 100 || !(c[1].RMSETest < 15) {
+		t.Errorf("the last champion %+v", s.Champion)
+	}
+	if worst := worstSubset(s.Retrainings); worst == nil || worst.Ratio > retrain.DefaultConfig().Gate.Margin {
+		t.Errorf("a promotion made a subset worse by more than the margin, or was not measured: %+v", worst)
 	}
 	if strings.Contains(out, "%  ") || !strings.Contains(out, "out/report/index.html") || !strings.Contains(errs, "T1 begins: FD003") {
 		t.Errorf("stdout:\n%s\nstderr:\n%s", out, errs)
