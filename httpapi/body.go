@@ -56,7 +56,10 @@ func (c *call) readBody() error {
 		return nil
 	case isTimeout(err):
 		c.status = http.StatusRequestTimeout
-		return because(err, turbofan.ETimeout, "the request's body did not arrive in time: of a large one, each doubling must come within %s", c.api.cfg.BodyPace)
+		if c.reserved > 0 {
+			return because(err, turbofan.ETimeout, "the request's body did not arrive in time: of a large one, each doubling must come within %s", c.api.cfg.BodyPace)
+		}
+		return because(err, turbofan.ETimeout, "the request's body did not arrive in time")
 	case turbofan.ErrorCode(err) != turbofan.EInternal:
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
