@@ -37,9 +37,14 @@ func (c *call) readBody() error {
 		err = c.readAll(c.r.Body, limit)
 	case "gzip", "x-gzip":
 		var z *gzip.Reader
-		// The compressed bytes are bounded too: a stream may be of empty blocks without end.
-		if z, err = gzip.NewReader(io.LimitReader(c.r.Body, limit)); err == nil {
+		// The compressed bytes are bounded too: a stream may be of empty blocks without end. One more than allowed is read,
+		// or a stream that goes on after the bound would look like one that ended there.
+		sent := &io.LimitedReader{R: c.r.Body, N: limit + 1}
+		if z, err = gzip.NewReader(sent); err == nil {
 			err = c.readAll(z, limit)
+		}
+		if sent.N == 0 {
+			return tooLarge(limit)
 		}
 		if err != nil && turbofan.ErrorCode(err) == turbofan.EInternal && !isTimeout(err) {
 			return turbofan.Invalid("body", "is not gzip, though Content-Encoding says so")
@@ -51,7 +56,7 @@ func (c *call) readBody() error {
 	switch {
 	case err == nil:
 		if c.reserved > 0 { // or net/http would cancel the work once the sender's time is over
-			c.readUntil(time.Time{})
+			c.readUntil(time.Now().Add(2 * c.api.cfg.Timeout))
 		}
 		return nil
 	case isTimeout(err):
