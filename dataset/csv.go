@@ -1,9 +1,7 @@
 package dataset
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/csv"
 	"errors"
 	"io"
 	"math"
@@ -146,35 +144,29 @@ func ReadCSV(r io.Reader, file string, schema turbofan.Schema) (*Set, error) {
 		return nil, err
 	}
 	src := newSource(r, file)
-	text := bufio.NewReader(src)
-	if mark, _ := text.Peek(len(byteOrderMark)); string(mark) == byteOrderMark { // the error comes again
-		if _, err := text.Discard(len(mark)); err != nil {
-			return nil, csvError(file, err)
-		}
+	records, err := newCSVRecords(src, file)
+	if err != nil {
+		return nil, err
 	}
-	c := csv.NewReader(text)
-	c.ReuseRecord = true
-	c.FieldsPerRecord = -1
-	header, err := c.Read()
+	header, _, err := records.next()
 	if errors.Is(err, io.EOF) {
 		return nil, turbofan.Invalid(file, "is empty; it must begin with a header")
 	}
 	if err != nil {
-		return nil, csvError(file, err)
+		return nil, err
 	}
 	p := csvParser{file: file, schema: schema, seen: map[string]int{}}
 	if err := p.readHeader(header); err != nil {
 		return nil, err
 	}
 	for {
-		record, err := c.Read()
+		record, line, err := records.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return nil, csvError(file, err)
+			return nil, err
 		}
-		line, _ := c.FieldPos(0)
 		if err := p.row(record, line); err != nil {
 			return nil, err
 		}
@@ -183,19 +175,6 @@ func ReadCSV(r io.Reader, file string, schema turbofan.Schema) (*Set, error) {
 		return nil, turbofan.Invalid(file, "has a header only; it must hold at least one row")
 	}
 	return &Set{Name: schema.Name, Schema: schema, Units: p.units, Digest: src.digest()}, nil
-}
-
-// byteOrderMark is what spreadsheets begin a file with.
-const byteOrderMark = "\ufeff"
-
-func csvError(file string, err error) error {
-	if _, ok := errors.AsType[*turbofan.Error](err); ok {
-		return err
-	}
-	if e, ok := errors.AsType[*csv.ParseError](err); ok {
-		return at(file, e.Line, "row", "%s", strings.TrimPrefix(e.Err.Error(), "record on line "))
-	}
-	return unavailable(err, "read %s", file)
 }
 
 // csvParser maps columns to channels and gathers units.
