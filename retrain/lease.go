@@ -43,6 +43,8 @@ func (s *Service) mine(ctx context.Context) error {
 	if s.stores.Leases == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Lease)
+	defer cancel()
 	got, err := s.stores.Leases.Acquire(ctx, leaseName, s.id, s.cfg.Lease)
 	if err == nil && !got {
 		return errLostTurn
@@ -79,16 +81,8 @@ func (s *Service) hold(ctx context.Context, id string, stop context.CancelCauseF
 				return
 			case <-tick.C:
 			}
-			got, err := s.stores.Leases.Acquire(ctx, leaseName, s.id, s.cfg.Lease)
-			switch {
-			case err == nil && got:
-				heard = time.Now()
-			case err == nil || time.Since(heard) >= s.cfg.Lease:
-				stop(errLostTurn)
-				return
-			}
-			if j, err := s.stores.Jobs.Job(ctx, id); err == nil && !j.Status.Active() {
-				stop(context.Canceled)
+			var ended bool
+			if heard, ended = s.renew(ctx, id, heard, stop); ended {
 				return
 			}
 		}
@@ -97,6 +91,28 @@ func (s *Service) hold(ctx context.Context, id string, stop context.CancelCauseF
 		close(quit)
 		<-done
 	}
+}
+
+// renew takes the lease for as long again and looks whether the job still stands. A store that does not answer holds it
+// up no longer than the lease lasts that was heard of last. It returns when the lease was heard of, and whether it
+// stopped the job.
+func (s *Service) renew(ctx context.Context, id string, heard time.Time, stop context.CancelCauseFunc) (time.Time, bool) {
+	ctx, cancel := context.WithDeadline(ctx, heard.Add(s.cfg.Lease))
+	defer cancel()
+	asked := time.Now()
+	got, err := s.stores.Leases.Acquire(ctx, leaseName, s.id, s.cfg.Lease)
+	switch {
+	case err == nil && got:
+		heard = asked
+	case err == nil || time.Since(heard) >= s.cfg.Lease:
+		stop(errLostTurn)
+		return heard, true
+	}
+	if j, err := s.stores.Jobs.Job(ctx, id); err == nil && !j.Status.Active() {
+		stop(context.Canceled)
+		return heard, true
+	}
+	return heard, false
 }
 
 // cancelled reports whether a job was cancelled by another process, whose word stands.

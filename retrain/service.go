@@ -287,12 +287,17 @@ func (s *Service) runJob(ctx context.Context, j turbofan.Job) error {
 	return s.settle(ctx, jobCtx, &j, result, err)
 }
 
+// settleFor is how long the end of a job may wait for the stores.
+const settleFor = time.Minute
+
 // settle promotes a challenger that passed and writes down how the job ended. It excludes Cancel: a job is either
 // cancelled, and then nothing is promoted, or it has ended when Cancel comes.
 func (s *Service) settle(ctx, jobCtx context.Context, j *turbofan.Job, result *turbofan.RetrainResult, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := context.WithoutCancel(ctx) // what is decided is also done: it takes no time
+	// What is decided is also done. It takes no time, unless a store does not answer: the next turn then does it.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleFor)
+	defer cancel()
 	turn := context.Cause(jobCtx)
 	if ctx.Err() == nil && !errors.Is(turn, errLostTurn) {
 		if turn = s.mine(last); turn != nil && !errors.Is(turn, errLostTurn) {

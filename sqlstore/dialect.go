@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"time"
 
 	"modernc.org/sqlite"
 	sqlitelib "modernc.org/sqlite/lib"
@@ -21,6 +22,9 @@ type dialect struct {
 	// like returns the condition of a pattern with % and _ on an expression, and its argument; fold does not mind the
 	// case of ASCII letters.
 	like func(expr, pattern string, fold bool) (string, any)
+	// patience is how long a writing statement may take before its connection counts as lost; 0 where a file, which has
+	// no connection to lose, bounds its own waits.
+	patience time.Duration
 	// unindexed writes a column so that the planner does not start from its index. PostgreSQL knows by itself where to
 	// start, and would only misjudge how many rows there are.
 	unindexed func(column string) string

@@ -27,6 +27,12 @@ const (
 	readerCacheKiB = 8 << 10
 
 	migrationAttempts = 3
+
+	// finishFor is how long Close tries to write what is queued: longer than a statement may take, so that a
+	// connection that turns out to be lost then can still be opened anew.
+	finishFor = statementFor + connectTimeout
+	// releaseFor is how long it waits for connections to close.
+	releaseFor = 10 * time.Second
 )
 
 var errNewerSchema = errors.New("a newer program wrote it")
@@ -40,6 +46,8 @@ type database struct {
 
 	// session belongs to the writing goroutine.
 	session *session
+	// until ends what is being written when a Close has waited long enough.
+	until lifetime
 
 	mu    sync.Mutex
 	stmts map[string]*sql.Stmt // prepared on the pool of readers
@@ -76,7 +84,7 @@ func open(ctx context.Context, path string, migrations fs.FS, opt openOptions) (
 	if err := probeFile(path); err != nil {
 		return nil, err
 	}
-	d := &database{name: path, dialect: sqliteDialect(), stmts: map[string]*sql.Stmt{}}
+	d := &database{name: path, dialect: sqliteDialect(), stmts: map[string]*sql.Stmt{}, until: until()}
 	var err error
 	if d.writer, err = sql.Open("sqlite", sqliteDSN(path, opt.busyTimeout, opt.writerCache, false)); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
@@ -208,8 +216,46 @@ func (d *database) query(ctx context.Context, q string) (*sql.Stmt, error) {
 	return stmt, nil
 }
 
-// close releases statements and connections.
+// lifetime is the context of everything that a store writes.
+type lifetime struct {
+	ctx context.Context
+	end context.CancelFunc
+}
+
+func until() (l lifetime) {
+	l.ctx, l.end = context.WithCancel(context.Background())
+	return l
+}
+
+// finish waits until a writer that was told to close is done. One that is not in time has its statements ended, and
+// gives up what it could not write.
+func (d *database) finish(done <-chan struct{}) {
+	timer := time.NewTimer(finishFor)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		d.until.end()
+		<-done
+	}
+}
+
+// close releases statements and connections. It does not wait for ever for a server that does not say goodbye.
 func (d *database) close() error {
+	d.until.end()
+	released := make(chan error, 1)
+	go func() { released <- d.release() }()
+	timer := time.NewTimer(releaseFor)
+	defer timer.Stop()
+	select {
+	case err := <-released:
+		return err
+	case <-timer.C:
+		return fmt.Errorf("close store %s: its connections did not close within %s", d.name, releaseFor)
+	}
+}
+
+func (d *database) release() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var errs []error

@@ -25,13 +25,21 @@ import (
 // connectTimeout is how long a server may take to let us in, where the address does not say.
 const connectTimeout = 5 * time.Second
 
+const (
+	// statementFor is how long a writing statement may take. A connection that a firewall forgot, or whose server was
+	// replaced, is silent for ever: nothing else would tell it from a slow one.
+	statementFor = 10 * time.Second
+	// An idle connection whose other side does not answer probes ends within a quarter of a minute.
+	keepaliveIdle, keepaliveInterval, keepaliveCount = 6 * time.Second, 3 * time.Second, 3
+)
+
 // writeLock is the key of the advisory lock that one writing transaction of a database holds at a time.
 const writeLock = 0x7475_7262_6f66_616e
 
 func postgresDialect() dialect {
 	return dialect{
-		numbered: true,
-		begin:    []string{"BEGIN", "SELECT pg_advisory_xact_lock(" + strconv.Itoa(writeLock) + ")"},
+		numbered: true, patience: statementFor,
+		begin: []string{"BEGIN", "SELECT pg_advisory_xact_lock(" + strconv.Itoa(writeLock) + ")"},
 		like: func(expr, pattern string, fold bool) (string, any) {
 			if fold {
 				return expr + " ILIKE ? ESCAPE ''", pattern
@@ -119,9 +127,12 @@ func openPostgres(ctx context.Context, dsn string, migrations fs.FS, opt openOpt
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
 	}
+	cfg.DialFunc = (&net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: keepaliveIdle, Interval: keepaliveInterval, Count: keepaliveCount,
+	}}).DialContext
 	d := &database{
 		name:    net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port))) + "/" + cfg.Database,
-		dialect: postgresDialect(), stmts: map[string]*sql.Stmt{},
+		dialect: postgresDialect(), stmts: map[string]*sql.Stmt{}, until: until(),
 		writer: stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(guardSession)), reader: stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(guardSession)),
 	}
 	d.writer.SetMaxOpenConns(1)

@@ -12,6 +12,8 @@ const (
 	freshFor = time.Second
 	// probeFor is how long it may take to answer.
 	probeFor = time.Second
+	// busyFor is how long a commit may take before the store counts as one that takes no writes.
+	busyFor = 5 * time.Second
 )
 
 // Ready is EUnavailable while the store does not answer, or does not take writes. It may be called in a busy loop: under
@@ -20,7 +22,10 @@ func (s *State) Ready(ctx context.Context) error {
 	if !s.w.open() {
 		return errClosed()
 	}
-	failing := s.w.cause()
+	began, failing := s.w.cause()
+	if err := overdue("store", began); err != nil {
+		return err
+	}
 	if failing == nil && (s.cfg.DSN == "" || time.Since(time.Unix(0, s.heard.Load())) < freshFor) {
 		return nil
 	}
@@ -35,6 +40,14 @@ func (s *State) Ready(ctx context.Context) error {
 	s.answer = s.probe(ctx, failing)
 	s.asked = time.Now()
 	return s.answer
+}
+
+// overdue is EUnavailable for a commit under way since began, the zero time where none is, that takes too long.
+func overdue(what string, began time.Time) error {
+	if began.IsZero() || time.Since(began) < busyFor {
+		return nil
+	}
+	return turbofan.Errorf(turbofan.EUnavailable, "the %s does not take writes now: a commit has been under way for %s", what, time.Since(began).Round(time.Second))
 }
 
 // probe asks the database: for a row to be written where the newest commit failed, else for any answer.
@@ -52,8 +65,11 @@ func (s *State) probe(ctx context.Context, failing error) error {
 	return nil
 }
 
-// Ready is EUnavailable while the database does not answer.
+// Ready is EUnavailable while the database does not answer, or does not take writes.
 func (d *RegistryDB) Ready(ctx context.Context) error {
+	if err := overdue("registry", moment(d.began.Load())); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
 	err := d.view(ctx, func(q queryer) error {

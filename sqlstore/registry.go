@@ -10,6 +10,7 @@ import (
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"turbofan"
@@ -26,6 +27,7 @@ type RegistryDB struct {
 	closed chan struct{} // closed by Close: no write is taken any more
 	done   chan struct{} // closed when the writer has ended
 	close  sync.Once
+	began  atomic.Int64 // when the commit under way did, in nanoseconds since 1970; 0 where none is
 }
 
 var _ turbofan.RegistryStore = (*RegistryDB)(nil)
@@ -71,10 +73,11 @@ func openRegistry(ctx context.Context, where, folder string, openStore func(cont
 // Name is what logs call the database: the file, or the server and its database, never a password.
 func (d *RegistryDB) Name() string { return d.db.name }
 
-// Close waits for writes that were accepted and closes the file. Later writes are EUnavailable.
+// Close waits for writes that were accepted, for a quarter of a minute, and closes the file. Later writes are
+// EUnavailable, and so are those that it gives up.
 func (d *RegistryDB) Close() error {
 	d.close.Do(func() { close(d.closed) })
-	<-d.done
+	d.db.finish(d.done)
 	return d.db.close()
 }
 
@@ -115,13 +118,22 @@ func (d *RegistryDB) writer(tx *registryTx) {
 	for {
 		select {
 		case op := <-d.ops:
-			tx.commit(d.gather(op))
+			d.commit(tx, op)
 		case <-d.closed:
 			for len(d.ops) > 0 {
-				tx.commit(d.gather(<-d.ops))
+				d.commit(tx, <-d.ops)
 			}
 			return
 		}
+	}
+}
+
+// commit writes first and what waits behind it.
+func (d *RegistryDB) commit(tx *registryTx, first *registryOp) {
+	if batch := d.gather(first); len(batch) > 0 {
+		d.began.Store(time.Now().UnixNano())
+		tx.commit(batch)
+		d.began.Store(0)
 	}
 }
 
@@ -154,12 +166,9 @@ type registryTx struct {
 }
 
 // commit runs a batch in one transaction. When one fails, all are rolled back and each runs alone, so that a failure
-// is its own caller's only.
+// is its own caller's only; but where the server did not answer in time, it would not answer each of them either.
 func (tx *registryTx) commit(batch []*registryOp) {
-	if len(batch) == 0 {
-		return
-	}
-	if tx.try(batch) != nil && len(batch) > 1 {
+	if err := tx.try(batch); err != nil && !silent(err) && len(batch) > 1 {
 		for _, op := range batch {
 			op.err = tx.try([]*registryOp{op})
 		}
@@ -214,8 +223,8 @@ func (tx *registryTx) get(dest []any, query string, args ...any) error {
 }
 
 // QueryContext lets the loaders that readers use read within a write.
-func (tx *registryTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return tx.conn.QueryContext(context.WithoutCancel(ctx), tx.dialect.rebind(query), args...)
+func (tx *registryTx) QueryContext(_ context.Context, query string, args ...any) (*sql.Rows, error) {
+	return tx.query(query, args...)
 }
 
 // next takes the next number of a counter, from 1.

@@ -116,8 +116,8 @@ func openState(ctx context.Context, cfg Config) (*database, error) {
 	return connect(ctx, target, migrations, opt)
 }
 
-// Close writes what is queued and closes the store. Calls after it, and calls that it overtakes, are EUnavailable. An
-// error says how many records could not be written.
+// Close writes what is queued, for a quarter of a minute at most, and closes the store. Calls after it, and calls that
+// it overtakes, are EUnavailable. An error says how many records could not be written.
 func (s *State) Close() error {
 	return errors.Join(s.w.close(), s.db.close())
 }

@@ -44,6 +44,7 @@ type writer struct {
 	records int           // in entries
 	flying  int           // records taken from the queue and not on disk yet
 	batched []entry       // that hold them
+	began   time.Time     // when they were taken
 	marks   [4096]int32   // how many of the records in memory are of the units of each hash
 	urgent  int           // entries that somebody waits for
 	room    chan struct{} // closed, and replaced, whenever records leave the writer
@@ -177,7 +178,7 @@ func (w *writer) unwritten(unitID string) []record {
 // landed takes the records of the batch, which left the writer or went back to its queue, off what is under way. The
 // caller holds mu.
 func (w *writer) landed(records int) {
-	w.batched = nil
+	w.batched, w.began = nil, time.Time{}
 	w.flying -= records
 	close(w.room)
 	w.room = make(chan struct{})
@@ -214,12 +215,15 @@ func (w *writer) open() bool {
 	return !w.closed
 }
 
-// cause is why the newest commit failed, nil after one that did not.
-func (w *writer) cause() error {
+// cause is when the commit under way began, if one is, and why the newest one failed, nil after one that did not.
+func (w *writer) cause() (began time.Time, failing error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.failing
+	return w.began, w.failing
 }
+
+// silent reports whether err is of a statement that the database did not answer in time.
+func silent(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
 
 // refusing is what callers get while commits fail; the cause is for the log.
 func refusing(cause error) error {
@@ -235,7 +239,7 @@ func (w *writer) nudge() {
 	}
 }
 
-// close commits what is queued and ends the writing goroutine.
+// close commits what is queued and ends the writing goroutine. What is not written within finishFor is given up.
 func (w *writer) close() error {
 	w.mu.Lock()
 	if w.closed {
@@ -248,7 +252,7 @@ func (w *writer) close() error {
 	w.room = make(chan struct{})
 	w.nudge()
 	w.mu.Unlock()
-	<-w.done
+	w.db.finish(w.done)
 	w.metrics.unregister()
 	if w.lost > 0 {
 		return fmt.Errorf("close store %s: %d records could not be written: %w", w.db.name, w.lost, w.failing)
@@ -264,23 +268,21 @@ func (w *writer) run() {
 	for {
 		var last bool
 		batch, last = w.next(batch[:0])
-		if len(batch) > 0 {
-			if err := w.commit(batch); err == nil {
-				retry = firstRetry
-			} else if !last {
-				w.pause(retry)
-				retry = min(2*retry, lastRetry)
-			}
-		}
-		clear(batch)
-		if last {
+		if len(batch) == 0 {
 			return
 		}
+		if err := w.commit(batch); err == nil {
+			retry = firstRetry
+		} else if !last {
+			w.pause(retry)
+			retry = min(2*retry, lastRetry)
+		}
+		clear(batch)
 	}
 }
 
 // next waits for entries and takes one commit's worth of them. It lingers for company only while nobody waits for an
-// answer. last is true when nothing can come any more.
+// answer. last is true when nothing can come any more, but what the commit puts back; with no batch, it is over.
 func (w *writer) next(batch []entry) (_ []entry, last bool) {
 	var timer *time.Timer
 	var expired <-chan time.Time
@@ -329,7 +331,7 @@ func (w *writer) take(batch []entry) []entry {
 	w.entries = w.entries[:rest]
 	w.records -= records
 	w.flying += records
-	w.batched = batch
+	w.batched, w.began = batch, time.Now()
 	return batch
 }
 
@@ -354,7 +356,8 @@ func (w *writer) pause(d time.Duration) {
 }
 
 // commit writes batch in one transaction. When that fails, operations learn why; records go back to the head of the
-// queue, unless the store is closing or the records themselves are what it refuses.
+// queue, unless the records themselves are what it refuses, or the store is closing: then only those are tried again
+// that a lost connection held up.
 func (w *writer) commit(batch []entry) error {
 	start := time.Now()
 	err := w.transact(batch)
@@ -417,7 +420,7 @@ func (w *writer) recover(batch []entry, records int, err error) {
 		w.mark(e.records, -1)
 	}
 	w.landed(records)
-	if w.closed {
+	if w.closed && (!silent(err) || w.db.until.ctx.Err() != nil) {
 		for _, e := range keep {
 			w.lost += len(e.records)
 			w.waiting.Add(-1)
