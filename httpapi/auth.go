@@ -49,18 +49,32 @@ type Key struct {
 	digest [sha256.Size]byte
 }
 
-// keyPrefix lets people and secret scanners recognise a key, and HideKeys.
-const keyPrefix = "tfk_"
+// keyPrefix lets people and secret scanners recognise a key, and HideKeys; the tokens of signed addresses begin with
+// tokenPrefix, which is as long.
+const (
+	keyPrefix   = "tfk_"
+	tokenPrefix = "tft_"
+)
 
-// HideKeys returns text with every key that NewKey may have made replaced by "tfk_…", and text itself where there is none.
-// Whoever puts a key into a URL has it in logs and error messages otherwise.
+// nextSecret returns where the next key or token begins, or -1.
+func nextSecret(text []byte) int {
+	key, token := bytes.Index(text, []byte(keyPrefix)), bytes.Index(text, []byte(tokenPrefix))
+	if key < 0 || token >= 0 && token < key {
+		return token
+	}
+	return key
+}
+
+// HideKeys returns text with every key that NewKey may have made replaced by "tfk_…", every token of a signed address by
+// "tft_…", and text itself where there is neither. Whoever puts a key into a URL has it in logs and error messages
+// otherwise.
 func HideKeys(text []byte) []byte {
-	at := bytes.Index(text, []byte(keyPrefix))
+	at := nextSecret(text)
 	if at < 0 {
 		return text
 	}
 	var out []byte
-	for ; at >= 0; at = bytes.Index(text, []byte(keyPrefix)) {
+	for ; at >= 0; at = nextSecret(text) {
 		out = append(append(out, text[:at+len(keyPrefix)]...), "…"...)
 		text = bytes.TrimLeftFunc(text[at+len(keyPrefix):], func(r rune) bool {
 			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'

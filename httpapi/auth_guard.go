@@ -22,6 +22,9 @@ type GuardConfig struct {
 	AnyHost bool
 	// OpenMetrics lets /metrics be read without a key.
 	OpenMetrics bool
+	// Signed reports whether the address of a request carries a token that its handler signed, and whether that allows
+	// this request: then it needs no key, and counts to no key's rate. Nil where addresses are not signed.
+	Signed func(*http.Request) (carried, good bool)
 	// Rate bounds the requests a second of each key that has no rate of its own, Burst how many may come at once; a Rate
 	// of 0 bounds nothing.
 	Rate  float64
@@ -74,6 +77,9 @@ func Guard(next http.Handler, cfg GuardConfig) (http.Handler, error) {
 	for _, reason := range []string{"missing", "unknown", "access"} {
 		cfg.Metrics.refused.WithLabelValues(cfg.Role, reason)
 	}
+	if cfg.Signed != nil {
+		cfg.Metrics.refused.WithLabelValues(cfg.Role, "token")
+	}
 	cfg.Metrics.limited.WithLabelValues(cfg.Role)
 	switch {
 	case cfg.Keys == nil && cfg.AnyHost:
@@ -103,12 +109,23 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.next.ServeHTTP(w, r)
 		return
 	}
+	token := false
+	if g.cfg.Signed != nil {
+		carried, good := g.cfg.Signed(r)
+		if good {
+			g.next.ServeHTTP(w, r)
+			return
+		}
+		token = carried
+	}
 	secret := secretOf(r.Header)
 	key, known := Key{}, false
 	if secret != "" {
 		key, known = g.cfg.Keys.Find(secret)
 	}
 	switch {
+	case secret == "" && token:
+		g.refuse(w, r, "token", "", turbofan.Errorf(turbofan.EUnauthorized, "the token of this address is not good for it, or no longer; ask for a new address"))
 	case secret == "":
 		g.refuse(w, r, "missing", "", turbofan.Errorf(turbofan.EUnauthorized, "this needs an API key: send Authorization: Bearer KEY, or X-Api-Key"))
 	case !known:
@@ -132,11 +149,11 @@ func article(a Access) string {
 	return "a " + a.String()
 }
 
-// refuse answers 401 where a key is missing or wrong, and 403 where a good one is not enough.
+// refuse answers 401 where a key is missing or wrong, and 403 where a good one is not enough, or a token not good.
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request, reason, key string, err error) {
 	g.cfg.Metrics.refused.WithLabelValues(g.cfg.Role, reason).Inc()
 	status := http.StatusUnauthorized
-	if reason == "access" {
+	if reason == "access" || reason == "token" {
 		status = http.StatusForbidden
 	} else {
 		// Basic lets a browser ask a person for the key: the console, the pages of the registry, Swagger.

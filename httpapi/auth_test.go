@@ -171,6 +171,32 @@ func TestGuardReadsKeys(t *testing.T) {
 	}
 }
 
+// What a handler signed needs no key, and what it did not is refused unless a key allows it.
+func TestGuardTakesSignedAddresses(t *testing.T) {
+	secret, key := newKey(t, "gw", httpapi.Viewer, "")
+	h := guarded(t, httpapi.GuardConfig{Role: "registry", Keys: httpapi.NewKeyRing([]httpapi.Key{key}), Signed: func(r *http.Request) (carried, good bool) {
+		token := r.URL.Query().Get("token")
+		return token != "", token == "good"
+	}})
+	for _, c := range []struct {
+		method, path, secret string
+		status               int
+		want                 string
+	}{
+		{"PUT", "/part/1?token=good", "", http.StatusOK, "let in"},
+		{"PUT", "/part/1?token=good", "unknown", http.StatusOK, "let in"},
+		{"PUT", "/part/1?token=bad", "", http.StatusForbidden, "ask for a new address"},
+		{"GET", "/part/1?token=bad", "unknown", http.StatusUnauthorized, "not known here"},
+		{"GET", "/part/1?token=bad", secret, http.StatusOK, "let in gw"},
+		{"PUT", "/part/1?token=bad", secret, http.StatusForbidden, "this needs one of an operator"},
+		{"PUT", "/part/1", "", http.StatusUnauthorized, "this needs an API key"},
+	} {
+		if w := try(h, c.method, c.path, "X-Api-Key", c.secret); w.Code != c.status || !strings.Contains(w.Body.String(), c.want) {
+			t.Errorf("%s %s with %q: %d %s, want %d %s", c.method, c.path, c.secret, w.Code, w.Body, c.status, c.want)
+		}
+	}
+}
+
 func TestParseKeys(t *testing.T) {
 	secret, line, err := httpapi.NewKey("a", httpapi.Viewer)
 	if err != nil || !strings.HasPrefix(secret, "tfk_") || len(secret) < 40 || strings.Contains(line, secret) {
@@ -325,8 +351,10 @@ func TestHideKeys(t *testing.T) {
 		"path=/units/1 took=1ms":              "path=/units/1 took=1ms",
 		"path=/predict/" + secret + " took=1": "path=/predict/tfk_… took=1",
 		`{"a":"` + secret + `","b":"` + secret + `"}`: `{"a":"tfk_…","b":"tfk_…"}`,
-		"tfk_":   "tfk_…",
-		"tfk_ab": "tfk_…",
+		"GET /x?token=tft_AAAA-b_ 200":                "GET /x?token=tft_… 200",
+		"tft_ab tfk_cd tft_ef":                        "tft_… tfk_… tft_…",
+		"tfk_":                                        "tfk_…",
+		"tfk_ab":                                      "tfk_…",
 	} {
 		if got := string(httpapi.HideKeys([]byte(text))); got != want {
 			t.Errorf("HideKeys(%q) = %q, want %q", text, got, want)

@@ -100,8 +100,10 @@ func (h *Handler) proxy(w http.ResponseWriter, r *http.Request, rest string) {
 		h.send(w, r, uri)
 		return
 	case http.MethodPut:
+		allowTransfer(http.NewResponseController(w))
 		err = h.server.PutArtifact(r.Context(), uri, r.Body)
 	case http.MethodDelete:
+		allowTransfer(http.NewResponseController(w)) // a folder may hold many
 		err = h.server.DeleteArtifact(r.Context(), uri)
 	default:
 		h.notFound(w, r)
@@ -202,6 +204,7 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, uri string) {
 		return
 	}
 	defer f.Close()
+	allowTransfer(http.NewResponseController(w))
 	head := w.Header()
 	head.Set("Content-Type", contentType(info.Path))
 	head.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": info.Path}))

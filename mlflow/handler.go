@@ -22,6 +22,9 @@ type HandlerConfig struct {
 	AllowedHosts []string
 	// MaxBody bounds the JSON bodies in bytes, 4 MiB by default. Artifacts have no bound.
 	MaxBody int64
+	// SignAddresses signs the addresses that are handed out for parts and ranges, so that they need no key: see
+	// [Handler.Signed], which whoever checks keys must ask.
+	SignAddresses bool
 	// Pages answers / and what is below /ui/, for people; nil leaves both out.
 	Pages http.Handler
 }
@@ -47,6 +50,7 @@ type Handler struct {
 	calls  map[string]call
 	cross  *http.CrossOriginProtection
 	large  chan struct{}
+	signer *signer // nil where addresses need no signature
 	answer sync.Pool
 }
 
@@ -62,8 +66,12 @@ func NewHandler(server turbofan.ModelServer, cfg HandlerConfig) *Handler {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = defaultMaxBody
 	}
-	return &Handler{server: server, cfg: cfg, log: cfg.Logger, calls: calls(), cross: http.NewCrossOriginProtection(), large: make(chan struct{}, atOnce),
+	h := &Handler{server: server, cfg: cfg, log: cfg.Logger, calls: calls(), cross: http.NewCrossOriginProtection(), large: make(chan struct{}, atOnce),
 		answer: sync.Pool{New: func() any { return &answer{b: make([]byte, 0, 4096)} }}}
+	if cfg.SignAddresses {
+		h.signer = newSigner()
+	}
+	return h
 }
 
 // calls is every JSON call by method and path below /api/2.0/mlflow/.
@@ -230,15 +238,21 @@ func writeText(w http.ResponseWriter, text string) {
 
 // serveJSON runs one call.
 func (h *Handler) serveJSON(w http.ResponseWriter, r *http.Request, c call, tail string) {
-	if r.ContentLength < 0 || r.ContentLength > largeBody {
+	entered := false
+	defer func() {
+		if entered {
+			<-h.large
+		}
+	}()
+	q, err := readRequest(w, r, h.cfg.MaxBody, func() error {
 		select {
 		case h.large <- struct{}{}:
-			defer func() { <-h.large }()
+			entered = true
+			return nil
 		case <-r.Context().Done():
-			return
+			return r.Context().Err()
 		}
-	}
-	q, err := readRequest(w, r, h.cfg.MaxBody)
+	})
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -313,6 +327,10 @@ func mlflowCode(err error) (string, int) {
 // allowedHost refuses public names nobody allowed: a page could point its own name at this address and speak to the
 // server as if it were that page's.
 func (h *Handler) allowedHost(hostport string) bool {
+	// Longer than any name of DNS with a port; an upload's addresses repeat it ten thousand times.
+	if len(hostport) > 260 {
+		return false
+	}
 	if turbofan.PrivateHost(hostport) {
 		return true
 	}

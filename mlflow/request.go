@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -27,15 +28,17 @@ const seeDocs = " See the API docs for more information about request parameters
 // broken in err, so that a handler reads all it needs and then looks once.
 type request struct {
 	*http.Request
-	fields map[string]any
-	size   int    // of the body
-	tail   string // what of the path the route left open
-	err    error
+	control *http.ResponseController
+	fields  map[string]any
+	size    int    // of the body
+	tail    string // what of the path the route left open
+	err     error
 }
 
 // readRequest reads the fields. A body that is no JSON object says nothing, as to MLflow's own server, and so does a GET's.
-func readRequest(w http.ResponseWriter, r *http.Request, limit int64) (*request, error) {
-	q := &request{Request: r}
+// It calls enter before it goes on with a body that turns out to be large.
+func readRequest(w http.ResponseWriter, r *http.Request, limit int64, enter func() error) (*request, error) {
+	q := &request{Request: r, control: http.NewResponseController(w)}
 	if r.Method == http.MethodGet {
 		q.fields = queryFields(r.URL.Query())
 		return q, nil
@@ -46,16 +49,33 @@ func readRequest(w http.ResponseWriter, r *http.Request, limit int64) (*request,
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 		return nil, invalid("Bad Request. Content-Type must be one of ['application/json'].")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body, err := readBody(http.MaxBytesReader(w, r.Body, limit), enter)
 	if err != nil {
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			return nil, turbofan.Errorf(turbofan.ETooLarge, "The request body is larger than %d bytes.", limit)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, turbofan.Wrap(turbofan.ETimeout, err, "The request body did not come in time.")
 		}
 		return nil, fmt.Errorf("read request: %w", err)
 	}
 	q.size = len(body)
 	q.fields = decodeFields(body)
 	return q, nil
+}
+
+// readBody reads as much as a small body has before it enters: a sender that says little, and slowly, keeps nobody out.
+func readBody(from io.Reader, enter func() error) ([]byte, error) {
+	var b bytes.Buffer
+	n, err := b.ReadFrom(io.LimitReader(from, largeBody+1))
+	if err != nil || n <= largeBody {
+		return b.Bytes(), err
+	}
+	if err := enter(); err != nil {
+		return nil, err
+	}
+	_, err = b.ReadFrom(from)
+	return b.Bytes(), err
 }
 
 func queryFields(values url.Values) map[string]any {

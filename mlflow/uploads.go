@@ -7,6 +7,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"turbofan"
 )
@@ -15,7 +16,7 @@ import (
 const maxUploadParts = 10_000
 
 // multipart answers MLflow's calls for a file in parts: create hands out an address for each part, to which the client
-// sends it with the headers that come with it and no others, as it would to an object store; complete joins them.
+// sends it without credentials, as it would to an object store; complete joins them.
 func (h *Handler) multipart(w http.ResponseWriter, r *http.Request, rest string) {
 	kind, rel, _ := strings.Cut(rest, "/")
 	calls := map[string]call{"POST create": startUpload, "POST complete": completeUpload, "POST abort": abortUpload}
@@ -60,31 +61,24 @@ func startUpload(h *Handler, q *request, w *answer) error {
 	if err != nil {
 		return err
 	}
-	base := baseURL(q.Request) + "/api/2.0" + proxyPath + "mpu/part/" + id + "/"
+	host, base, expiry := baseURL(q.Request), "/api/2.0"+proxyPath+"mpu/part/"+id+"/", time.Now().Add(transferTime)
 	w.text("upload_id", id)
 	w.list("credentials", func() {
 		for n := int64(1); n <= parts; n++ {
 			w.object("", func() {
-				w.text("url", base+strconv.FormatInt(n, 10))
+				part := base + strconv.FormatInt(n, 10)
+				w.text("url", host+part+h.signer.query(http.MethodPut, part, expiry))
 				w.integer("part_number", n)
-				w.credentials(q.Request)
+				w.noHeaders()
 			})
 		}
 	})
 	return nil
 }
 
-// credentials hands the caller's own back as the headers to send to an address that was handed out: a client sends none
-// of its own accord there, and who stands before this server may ask for them.
-func (w *answer) credentials(r *http.Request) {
-	w.object("headers", func() {
-		for _, name := range []string{"Authorization", "X-Api-Key"} {
-			if v := r.Header.Get(name); v != "" {
-				w.text(name, v)
-			}
-		}
-	})
-}
+// noHeaders says that an address needs none: its token allows it. The caller's own are not handed back, for they may be
+// those of a proxy that stands before this server.
+func (w *answer) noHeaders() { w.object("headers", func() {}) }
 
 // presigned says where a file can be had in ranges, which a client then asks for at the same time.
 func (h *Handler) presigned(w http.ResponseWriter, r *http.Request, rest string) {
@@ -104,23 +98,26 @@ func (h *Handler) presigned(w http.ResponseWriter, r *http.Request, rest string)
 		if err := f.Close(); err != nil {
 			return fmt.Errorf("close artifact: %w", err)
 		}
-		w.text("url", baseURL(q.Request)+"/api/2.0"+proxyPath+"artifacts/"+(&url.URL{Path: rel}).EscapedPath())
-		w.credentials(q.Request)
+		place := "/api/2.0" + proxyPath + "artifacts/" + rel
+		w.text("url", baseURL(q.Request)+(&url.URL{Path: place}).EscapedPath()+h.signer.query(http.MethodGet, place, time.Now().Add(transferTime)))
+		w.noHeaders()
 		w.integer("file_size", info.Size)
 		return nil
 	}, rest)
 }
 
-// baseURL is the address by which the client calls this server, as far as the request tells.
+// baseURL is the address by which the client calls this server, as far as the request tells. Of several proxies, the
+// first to be asked is told first.
 func baseURL(r *http.Request) string {
 	scheme := "http"
-	if r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" {
+	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
+	if r.TLS != nil || strings.EqualFold(strings.TrimSpace(proto), "https") {
 		scheme = "https"
 	}
 	return scheme + "://" + r.Host
 }
 
-// putPart takes one part. Its address holds what allows it: the identifier of the upload.
+// putPart takes one part.
 func (h *Handler) putPart(w http.ResponseWriter, r *http.Request, rest string) {
 	id, number, _ := strings.Cut(rest, "/")
 	n, err := strconv.Atoi(number)
@@ -128,6 +125,7 @@ func (h *Handler) putPart(w http.ResponseWriter, r *http.Request, rest string) {
 		h.fail(w, r, invalid("Invalid path"))
 		return
 	}
+	allowTransfer(http.NewResponseController(w))
 	tag, err := h.server.PutPart(r.Context(), id, n, r.Body)
 	if err != nil {
 		h.fail(w, r, err)
@@ -158,6 +156,7 @@ func completeUpload(h *Handler, q *request, _ *answer) error {
 	if q.err != nil {
 		return q.err
 	}
+	allowTransfer(q.control) // it may have a large file to put together
 	return h.server.CompleteUpload(q.Context(), uri, id, parts)
 }
 

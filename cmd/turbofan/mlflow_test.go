@@ -6,12 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
 // MLflow's own clients work against a registry with keys: runs, files small and in parts, models. They take the key as a
-// token, or as a password. The addresses of parts are asked without either, but for the headers that they were handed
-// out with.
+// token, or as a password. The addresses of parts and ranges are asked without either: they carry a token,
+// which is good for nothing else and in no log.
 func TestStockClientWithKeys(t *testing.T) {
 	operator, line := makeKey(t, "ops", "operator")
 	keys := filepath.Join(t.TempDir(), "keys")
@@ -34,6 +35,9 @@ func TestStockClientWithKeys(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			}
 		})
+	}
+	if log := p.log(); !strings.Contains(log, "refused") || strings.Contains(log, "token=") {
+		t.Errorf("the log tells a token, or no refusal:\n%s", log)
 	}
 }
 

@@ -54,10 +54,11 @@ type platform struct {
 	events    turbofan.EventSink
 	listeners map[string]net.Listener
 	handlers  map[string]http.Handler
-	run       []func(context.Context) error // loops of the services
-	lacksData atomic.Bool                   // a first model was to be trained, and there is nothing to learn from
-	tls       *tls.Config                   // nil without a certificate
-	tracing   trace.TracerProvider          // nil where nothing is traced
+	signed    func(*http.Request) (carried, good bool) // tokens of the registry's addresses; nil without that role
+	run       []func(context.Context) error            // loops of the services
+	lacksData atomic.Bool                              // a first model was to be trained, and there is nothing to learn from
+	tls       *tls.Config                              // nil without a certificate
+	tracing   trace.TracerProvider                     // nil where nothing is traced
 }
 
 // newPlatform opens the stores and ports and builds the services of cfg.Roles; nothing runs yet. On error everything
@@ -238,8 +239,7 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 		if err != nil {
 			return err
 		}
-		p.handlers[roleRegistry], err = registryHandler(mlflow.NewHandler(own, mlflow.HandlerConfig{Logger: log, Pages: pages}), common, db.Ready)
-		if err != nil {
+		if err := p.addRegistry(own, mlflow.HandlerConfig{Logger: log, Pages: pages}, common, db.Ready); err != nil {
 			return err
 		}
 		if uri == "" {
@@ -256,6 +256,15 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 	}
 	p.registry, p.tracking = client, client
 	return nil
+}
+
+// addRegistry puts MLflow's API over a registry on the role's port. With keys, the addresses that it hands out are signed.
+func (p *platform) addRegistry(own turbofan.ModelServer, c mlflow.HandlerConfig, common *prometheus.Registry, ready func(context.Context) error) (err error) {
+	c.SignAddresses = p.cfg.Auth.on()
+	h := mlflow.NewHandler(own, c)
+	p.signed = h.Signed
+	p.handlers[roleRegistry], err = registryHandler(h, common, ready)
+	return err
 }
 
 func (p *platform) openEmbedded(ctx context.Context, reg prometheus.Registerer) (*sqlstore.RegistryDB, *registry.Registry, error) {
@@ -498,9 +507,6 @@ func (p *platform) url(role string) string {
 	return p.cfg.TLS.scheme() + "://" + p.listeners[role].Addr().String()
 }
 
-// filesTimeout is how long one file may take to come to the registry, or to leave it.
-const filesTimeout = time.Hour
-
 // serve runs everything until ctx ends, then drains: the ports first, then the loops, then the stores.
 func (p *platform) serve(ctx context.Context) error {
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
@@ -517,9 +523,6 @@ func (p *platform) serve(ctx context.Context) error {
 		}
 		web.Go(func() error {
 			o := httpapi.ServeOptions{Logger: p.log, DrainDelay: time.Duration(p.cfg.DrainDelay)}
-			if role == roleRegistry {
-				o.ReadTimeout, o.WriteTimeout = filesTimeout, filesTimeout
-			}
 			if err := httpapi.Serve(webCtx, l, h, o); err != nil {
 				return fmt.Errorf("serve %s: %w", role, err)
 			}

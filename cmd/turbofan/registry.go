@@ -180,8 +180,7 @@ func runRegistry(ctx context.Context, cfg config, o registryOptions, sources *re
 	if err != nil {
 		return err
 	}
-	p.handlers[roleRegistry], err = registryHandler(mlflow.NewHandler(reg, mlflow.HandlerConfig{Logger: log, AllowedHosts: o.allowedHosts, Pages: pages}), common, store.Ready)
-	if err != nil {
+	if err := p.addRegistry(reg, mlflow.HandlerConfig{Logger: log, AllowedHosts: o.allowedHosts, Pages: pages}, common, store.Ready); err != nil {
 		return err
 	}
 	if err := p.guard(common); err != nil {

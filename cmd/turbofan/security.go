@@ -107,6 +107,9 @@ func (p *platform) guard(reg prometheus.Registerer) error {
 		c := httpapi.GuardConfig{Role: role, Keys: ring, AnyHost: p.cfg.Insecure || role == roleRegistry, // which has a list of its own
 			OpenMetrics: p.cfg.Auth.OpenMetrics, Rate: float64(p.cfg.Limits.Rate), Burst: p.cfg.Limits.Burst,
 			Metrics: metrics, Logger: p.log.With("role", role)}
+		if role == roleRegistry {
+			c.Signed = p.signed
+		}
 		h, err := httpapi.Guard(h, c)
 		if err != nil {
 			return err

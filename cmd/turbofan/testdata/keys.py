@@ -12,12 +12,14 @@ mlflow.set_tracking_uri(uri)
 client = mlflow.MlflowClient()
 
 
-parts, send = [], requests.Session.send
+parts, addresses, send = [], {}, requests.Session.send
 
 
 def counted(session, request, **kwargs):
     if request.method == "PUT" and "/mpu/part/" in request.url or "Range" in request.headers:
         parts.append(request.method)
+        addresses[request.method] = request.url
+        assert "token=tft_" in request.url and "Authorization" not in request.headers, "a key went to an address"
     return send(session, request, **kwargs)
 
 
@@ -55,6 +57,14 @@ assert mlflow.pyfunc.load_model(f"models:/{name}@champion").predict(21) == 42
 assert parts.count("PUT") == 3, parts
 if not mlflow.__version__.startswith("2."):  # which downloads through the server as a whole
     assert parts.count("GET") >= 3, parts
+
+# Addresses are good as they were handed out, and not otherwise.
+requests.Session.send = send
+for method, address in addresses.items():
+    bare, token = address.split("?")
+    for url, want in ((address, 200 if method == "GET" else 404), (bare + "0?" + token, 403), (address[:-4], 403), (bare, 401)):
+        got = requests.request(method, url)
+        assert got.status_code == want, (method, url, got.status_code, got.text)
 
 # Without a key nothing of this can be had.
 os.environ.pop("MLFLOW_TRACKING_TOKEN", None)
