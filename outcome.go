@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+// EventWithdrawn is the event of an outcome that takes a stated end back: FailedAtCycle is the end that is wrong. Both
+// statements stay among the outcomes; the truths, and what retrainings learn from, are as if the end had never been
+// stated, and another may be.
+const EventWithdrawn = "withdrawn"
+
 // Outcome is what really happened to a unit. Exactly one of FailedAtCycle and ActualRUL is given, or neither for a
 // maintenance event that only tells that the unit was serviced.
 type Outcome struct {
@@ -15,14 +20,18 @@ type Outcome struct {
 	UnitID       string `json:"unit_id,omitempty"`
 	Cycle        int    `json:"cycle,omitempty"`
 	PredictionID string `json:"prediction_id,omitempty"`
-	// FailedAtCycle is the last cycle of the unit's life: the truth for every prediction of that unit.
+	// FailedAtCycle is the last cycle of the unit's life: the truth for every prediction of that unit. With
+	// EventWithdrawn it never was.
 	FailedAtCycle *int `json:"failed_at_cycle,omitempty"`
 	// ActualRUL is the remaining life, in cycles, that the unit turned out to have at Cycle.
 	ActualRUL *float64  `json:"actual_rul,omitempty"`
-	Event     string    `json:"event,omitempty"` // "failure", "maintenance", "inspection"
+	Event     string    `json:"event,omitempty"` // "failure", "maintenance", "inspection", EventWithdrawn
 	Note      string    `json:"note,omitempty"`
 	At        time.Time `json:"received_at"`
 }
+
+// Withdraws reports whether the outcome takes a stated end back.
+func (o *Outcome) Withdraws() bool { return o.Event == EventWithdrawn }
 
 // OutcomeReceipt says what became of an outcome.
 type OutcomeReceipt struct {
@@ -30,7 +39,8 @@ type OutcomeReceipt struct {
 	UnitID     string `json:"unit_id"`
 	// Duplicate is true when the same outcome was already stored.
 	Duplicate bool `json:"duplicate"`
-	// Predictions is how many logged predictions now have a truth because of this outcome.
+	// Predictions is how many logged predictions now have a truth because of this outcome; of a withdrawal, how many had
+	// theirs from the end that it took back.
 	Predictions int `json:"matched_predictions"`
 }
 

@@ -153,7 +153,10 @@ func (c *console) unit(ctx context.Context, r *http.Request) (report.Page, error
 	}
 	failed := u.FailedAtCycle
 	for _, o := range outcomes {
-		if o.FailedAtCycle != nil {
+		switch {
+		case o.Withdraws():
+			failed = 0
+		case o.FailedAtCycle != nil:
 			failed = *o.FailedAtCycle
 		}
 	}
@@ -238,10 +241,13 @@ func (c *console) outcomes(outcomes []turbofan.Outcome) (report.Table, bool) {
 	t := report.Table{Header: []string{"when", "what", "note"}}
 	for _, o := range slices.Backward(outcomes) {
 		var what []string
-		if o.Event != "" {
+		if o.Event != "" && !o.Withdraws() {
 			what = append(what, o.Event)
 		}
-		if o.FailedAtCycle != nil {
+		switch {
+		case o.Withdraws():
+			what = append(what, fmt.Sprintf("the end at cycle %d was withdrawn", *o.FailedAtCycle))
+		case o.FailedAtCycle != nil:
 			what = append(what, fmt.Sprintf("failed at cycle %d", *o.FailedAtCycle))
 		}
 		if o.ActualRUL != nil {

@@ -120,7 +120,9 @@ func TestRecordRefuses(t *testing.T) {
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: new(1e9)}, "invalid", `actual_rul: must be a number from 0 to 10000000, not 1e+09`},
 		{turbofan.Outcome{UnitID: "7", FailedAtCycle: new(0)}, "invalid", `failed_at_cycle: must be a whole number from 1 to 10000000, not 0`},
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, FailedAtCycle: new(3)}, "invalid", `failed_at_cycle: is 3, before cycle 4 that the outcome speaks of`},
-		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Event: "exploded"}, "invalid", `event: must be "failure", "maintenance" or "inspection", not "exploded"`},
+		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Event: "exploded"}, "invalid", `event: must be "failure", "maintenance", "inspection" or "withdrawn", not "exploded"`},
+		{turbofan.Outcome{UnitID: "7", Event: turbofan.EventWithdrawn}, "invalid", `failed_at_cycle: is missing: name the end that is withdrawn`},
+		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Event: turbofan.EventWithdrawn}, "invalid", `failed_at_cycle: is missing: name the end that is withdrawn`},
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Key: long}, "invalid", `key: has 129 bytes, more than the 128 allowed`},
 		{turbofan.Outcome{UnitID: "7", Cycle: 4, ActualRUL: truth, Key: "a\tb"}, "invalid", `key: has the character U+0009, which controls how text is shown and is not seen itself`},
 		{turbofan.Outcome{PredictionID: long, ActualRUL: truth}, "invalid", `prediction_id: has 129 bytes, more than the 128 allowed`},
@@ -247,7 +249,8 @@ func TestMetrics(t *testing.T) {
 		r.check(t, "feedback_count_total", `feedback_count_total{kind="actual_rul"} 1
 			feedback_count_total{kind="failure"} 1
 			feedback_count_total{kind="inspection"} 1
-			feedback_count_total{kind="maintenance"} 0`)
+			feedback_count_total{kind="maintenance"} 0
+			feedback_count_total{kind="withdrawn"} 0`)
 		r.check(t, "feedback_duplicates_total", `feedback_duplicates_total 1`)
 		r.check(t, "feedback_errors_total", `feedback_errors_total{code="invalid"} 1`)
 		// A bubble's time starts with the year 2000.

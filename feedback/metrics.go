@@ -40,7 +40,7 @@ func newMetrics(s *Service, reg prometheus.Registerer) (*metrics, error) {
 			Name: "feedback_last_timestamp_seconds", Help: "When the newest outcome came, in seconds since 1970; 0 for none since the start.",
 		}),
 	}
-	for _, kind := range [...]string{kindFailure, kindActual, eventMaintenance, eventInspection} {
+	for _, kind := range [...]string{kindFailure, kindActual, eventMaintenance, eventInspection, turbofan.EventWithdrawn} {
 		m.count.WithLabelValues(kind)
 	}
 	if reg == nil {
@@ -62,6 +62,8 @@ const (
 
 func kind(o *turbofan.Outcome) string {
 	switch {
+	case o.Withdraws():
+		return o.Event
 	case o.FailedAtCycle != nil:
 		return kindFailure
 	case o.ActualRUL != nil:

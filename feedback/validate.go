@@ -47,15 +47,18 @@ func checkSubject(o *turbofan.Outcome, path string) error {
 
 func checkEvent(o *turbofan.Outcome, path string) error {
 	switch o.Event {
-	case "", eventFailure, eventMaintenance, eventInspection:
+	case "", eventFailure, eventMaintenance, eventInspection, turbofan.EventWithdrawn:
 		return nil
 	default:
-		return turbofan.Invalid(path+"event", "must be %q, %q or %q, not %q", eventFailure, eventMaintenance, eventInspection, o.Event)
+		return turbofan.Invalid(path+"event", "must be %q, %q, %q or %q, not %q", eventFailure, eventMaintenance, eventInspection, turbofan.EventWithdrawn, o.Event)
 	}
 }
 
 // checkTruth wants exactly one truth, or an event that needs none.
 func checkTruth(o *turbofan.Outcome, path string) error {
+	if o.Withdraws() && o.FailedAtCycle == nil {
+		return turbofan.Invalid(path+"failed_at_cycle", "is missing: name the end that is withdrawn")
+	}
 	if o.FailedAtCycle != nil && o.ActualRUL != nil {
 		return turbofan.Invalid(path+"actual_rul", "cannot stand beside failed_at_cycle: give exactly one of them")
 	}

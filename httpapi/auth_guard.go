@@ -138,7 +138,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			g.answer(w, r, http.StatusTooManyRequests, wait, key.Name, turbofan.Errorf(turbofan.EExhausted, "the key %s has sent more than its rate allows; try again in %d s", key.Name, wait))
 			return
 		}
-		g.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), keyNameKey{}, key.Name)))
+		g.next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), sentKey{}, key)))
 	}
 }
 
@@ -176,10 +176,22 @@ func (g *guard) answer(w http.ResponseWriter, r *http.Request, status, retryAfte
 		slog.Int("status", status), slog.String("remote", r.RemoteAddr), slog.String("key", key))
 }
 
-type keyNameKey struct{}
+// sentKey is where the context of a request has the key that it was sent with.
+type sentKey struct{}
 
 // KeyName returns the name of the key that the request of ctx was sent with, or "".
 func KeyName(ctx context.Context) string {
-	name, _ := ctx.Value(keyNameKey{}).(string)
-	return name
+	key, _ := ctx.Value(sentKey{}).(Key)
+	return key.Name
+}
+
+// requireAccess refuses what the key of the call's request does not allow, for calls that need more than their path tells.
+// Without keys everything is allowed.
+func (c *call) requireAccess(need Access, what string) error {
+	key, ok := c.ctx.Value(sentKey{}).(Key)
+	if !ok || key.Access >= need {
+		return nil
+	}
+	c.status = http.StatusForbidden
+	return turbofan.Errorf(turbofan.EUnauthorized, "the key %s is of %s; %s needs one of %s", key.Name, article(key.Access), what, article(need))
 }

@@ -361,3 +361,44 @@ func TestHideKeys(t *testing.T) {
 		}
 	}
 }
+
+// Whoever may state an end may not take one back: that is an operator's, and where there are no keys anybody's.
+func TestWithdrawalNeedsOperator(t *testing.T) {
+	device, deviceKey := newKey(t, "gw", httpapi.Device, "")
+	operator, operatorKey := newKey(t, "ops", httpapi.Operator, "")
+	feedback, err := httpapi.FeedbackHandler(httpapi.DefaultConfig(), new(memoryFeedback), httpapi.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	guard := func(cfg httpapi.GuardConfig) http.Handler {
+		cfg.Role = "feedback"
+		h, err := httpapi.Guard(feedback, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	closed := guard(httpapi.GuardConfig{Keys: httpapi.NewKeyRing([]httpapi.Key{deviceKey, operatorKey})})
+	const end, back = `{"unit_id":"1","failed_at_cycle":192}`, `{"unit_id":"1","failed_at_cycle":192,"event":"withdrawn"}`
+	for _, test := range []struct {
+		name, secret, body string
+		handler            http.Handler
+		status             int
+	}{
+		{"device states", device, end, closed, 200},
+		{"device withdraws", device, back, closed, 403},
+		{"device withdraws among others", device, `{"outcomes":[` + end + `,` + back + `]}`, closed, 403},
+		{"operator withdraws", operator, back, closed, 200},
+		{"no keys", "", back, guard(httpapi.GuardConfig{AnyHost: true}), 200},
+	} {
+		r := httptest.NewRequest("POST", "/feedback", strings.NewReader(test.body))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("X-Api-Key", test.secret)
+		w := httptest.NewRecorder()
+		test.handler.ServeHTTP(w, r)
+		const why = `{"error":"the key gw is of a device; withdrawing an end needs one of an operator","code":"unauthorized"}`
+		if w.Code != test.status || w.Code == http.StatusForbidden && strings.TrimSpace(w.Body.String()) != why {
+			t.Errorf("%s: %d %s", test.name, w.Code, w.Body)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,11 @@ func (f *feedback) record(c *call) error {
 	outcomes, single, err := decodeOutcomes(c)
 	if err != nil {
 		return err
+	}
+	if slices.ContainsFunc(outcomes, func(o turbofan.Outcome) bool { return o.Withdraws() }) {
+		if err := c.requireAccess(Operator, "withdrawing an end"); err != nil {
+			return err
+		}
 	}
 	receipts, err := f.svc.Record(c.ctx, outcomes)
 	if err != nil && single {

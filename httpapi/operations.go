@@ -29,7 +29,7 @@ func descriptions() map[string]string {
 		"UnitSummary.failed_at_cycle":    "Absent while the unit lives.",
 		"Receipt.status":                 "Always stored: the outcome is on disk.",
 		"Receipt.duplicate":              "The same outcome was stored before.",
-		"Receipt.matched_predictions":    "How many logged predictions have a truth because of this outcome.",
+		"Receipt.matched_predictions":    "How many logged predictions have a truth because of this outcome; of a withdrawal, how many had theirs from the end that it took back.",
 		"Performance":                    "The measured error of one model version; truth is clipped at cap.",
 		"DriftReport.because":            "The reason for the verdict, in words and numbers.",
 		"ChannelDrift.psi":               "Population stability index.",
@@ -40,7 +40,7 @@ func descriptions() map[string]string {
 		"Outcome.failed_at_cycle":        "The last cycle of the unit's life: the truth for all its predictions.",
 		"Outcome.actual_rul":             "The life, in cycles, that turned out to remain at cycle.",
 		"Outcome.key":                    "Makes sending the outcome twice harmless.",
-		"Outcome.event":                  "failure, maintenance or inspection.",
+		"Outcome.event":                  "failure, maintenance or inspection; withdrawn takes the end at failed_at_cycle back.",
 		"Outcome.prediction_id":          "Stands for unit_id and cycle.",
 		"DriftReport.psi_mean":           "Over the channels, adjusted for age and condition.",
 		"DriftReport.retraining_job":     "The job that the report started, if it did.",
@@ -143,7 +143,7 @@ func (f *feedback) operations() []*operation {
 	return []*operation{{
 		method: http.MethodPost, path: "/feedback", name: "feedback", summary: "Store what really happened to a unit.",
 		doc: "Send one outcome, bare or as outcome, or a list as outcomes. Say when the unit failed (failed_at_cycle), or what life remained at a cycle " +
-			"(actual_rul with cycle, or with prediction_id), or that it was serviced (event). The answer comes when the outcome is on disk; sending it again is harmless.",
+			"(actual_rul with cycle, or with prediction_id), or that it was serviced (event). A wrong end is taken back by event withdrawn with that failed_at_cycle, which needs the key of an operator where keys are on. The answer comes when the outcome is on disk; sending it again is harmless.",
 		input: &bodyDoc{
 			describe: func(s *schemas) node {
 				return node{{"anyOf", []node{
@@ -159,6 +159,7 @@ func (f *feedback) operations() []*operation {
 			examples: []example{
 				{name: "failure", value: `{"unit_id":1,"failed_at_cycle":192}`},
 				{name: "remaining life", value: `{"unit_id":1,"cycle":31,"actual_rul":161}`},
+				{name: "withdrawal", value: `{"unit_id":1,"failed_at_cycle":192,"event":"withdrawn"}`},
 				{name: "several", value: `{"outcomes":[{"unit_id":1,"failed_at_cycle":192},{"unit_id":2,"failed_at_cycle":287}]}`},
 			},
 		},
@@ -186,7 +187,7 @@ func outcomeInput() node {
 		{"prediction_id", node{{"type", "string"}, nullable}},
 		{"failed_at_cycle", node{{"type", "integer"}, {"minimum", 1}, nullable}},
 		{"actual_rul", node{{"type", "number"}, {"minimum", 0}, nullable}},
-		{"event", node{{"type", "string"}, {"enum", []raw{`"failure"`, `"maintenance"`, `"inspection"`, `""`, `null`}}, nullable}},
+		{"event", node{{"type", "string"}, {"enum", []raw{`"failure"`, `"maintenance"`, `"inspection"`, `"withdrawn"`, `""`, `null`}}, nullable}},
 		{"note", node{{"type", "string"}, nullable}},
 		{"key", node{{"type", "string"}, nullable}},
 		{"received_at", node{{"type", "string"}, {"format", "date-time"}, nullable}},

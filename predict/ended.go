@@ -30,10 +30,10 @@ func (s *Service) ends(ctx context.Context, units []*unit) error {
 	return nil
 }
 
-// Ended tells the service that an outcome was stored by which the unit failed at a cycle, so that the unit's next reading
-// is answered with a warning. Without it a service that does not share its store learns of the end when it looks at the
-// unit's past again.
-func (s *Service) Ended(unitID string, failedAtCycle int) {
+// Ended tells the service that an outcome was stored which stated the unit's end or took it back, so that its next reading
+// asks the store when it was. Without it a service that does not share its store learns of that when it looks at the unit's
+// past again. It is not told the cycle: two outcomes may be stored in one order and told in the other.
+func (s *Service) Ended(unitID string) {
 	sh := s.shard(unitID)
 	sh.mu.Lock()
 	u := sh.units[unitID]
@@ -43,5 +43,5 @@ func (s *Service) Ended(unitID string, failedAtCycle int) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.failed, u.asked = failedAtCycle, true
+	u.asked = false
 }

@@ -33,8 +33,8 @@ func TestReadingAfterFailure(t *testing.T) {
 			at := 6
 			must[[]turbofan.OutcomeReceipt](t)(w.state.Record(t.Context(), []turbofan.Outcome{{UnitID: "u1", Event: "maintenance"}, {UnitID: "u1", FailedAtCycle: &at}}))
 			if !shared {
-				s.Ended("u1", at)
-				s.Ended("nobody", at)
+				s.Ended("u1")
+				s.Ended("nobody")
 			}
 			failedAt(s, "", u.Readings[5]) // the last of its life, late
 			failedAt(s, "unit u1 was reported failed at cycle 6; this reading is of cycle 7", u.Readings[6])
@@ -52,6 +52,11 @@ func TestReadingAfterFailure(t *testing.T) {
 			next := u.Readings[0]
 			next.UnitID = "u1.2"
 			failedAt(again, "", next)
+			must[[]turbofan.OutcomeReceipt](t)(w.state.Record(t.Context(), []turbofan.Outcome{{UnitID: "u1", FailedAtCycle: &at, Event: turbofan.EventWithdrawn}}))
+			if !shared {
+				again.Ended("u1")
+			}
+			failedAt(again, "", u.Readings[8])
 		})
 	}
 }

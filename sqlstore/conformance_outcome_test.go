@@ -97,7 +97,7 @@ func testBadOutcomes(t *testing.T, s *sqlstore.State) {
 		{turbofan.Outcome{PredictionID: "x", ActualRUL: new(9.0)}, turbofan.ENotFound, `prediction_id: there is no prediction "x"`},
 		{turbofan.Outcome{PredictionID: "p-2-7", UnitID: "1", ActualRUL: new(9.0)}, turbofan.EInvalid, `unit_id: is "1", but prediction "p-2-7" is of unit "2"`},
 		{turbofan.Outcome{PredictionID: "p-2-7", Cycle: 8, ActualRUL: new(9.0)}, turbofan.EInvalid, `cycle: is 8, but prediction "p-2-7" is of cycle 7`},
-		{turbofan.Outcome{UnitID: "1", FailedAtCycle: new(8)}, turbofan.EConflict, `failed_at_cycle: unit "1" is already known to have failed at cycle 9; this says cycle 8`},
+		{turbofan.Outcome{UnitID: "1", FailedAtCycle: new(8)}, turbofan.EConflict, `failed_at_cycle: unit "1" is already known to have failed at cycle 9; this says cycle 8: withdraw that end first where it is wrong`},
 		{turbofan.Outcome{UnitID: "2", FailedAtCycle: new(6)}, turbofan.EInvalid, `failed_at_cycle: is 6, but unit "2" sent a reading at cycle 7: a unit sends none after it failed`},
 	} {
 		_, err := s.Record(t.Context(), []turbofan.Outcome{c.outcome})
@@ -113,7 +113,7 @@ func testAllOrNone(t *testing.T, s *sqlstore.State) {
 	_, err := s.Record(t.Context(), []turbofan.Outcome{
 		{UnitID: "1", FailedAtCycle: new(9)}, {UnitID: "2", Cycle: 1, ActualRUL: new(3.0)}, {UnitID: "1", FailedAtCycle: new(10)},
 	})
-	wantError(t, err, turbofan.EConflict, `outcomes[2].failed_at_cycle: unit "1" is already known to have failed at cycle 9; this says cycle 10`)
+	wantError(t, err, turbofan.EConflict, `outcomes[2].failed_at_cycle: unit "1" is already known to have failed at cycle 9; this says cycle 10: withdraw that end first where it is wrong`)
 	equal(t, "scored", scored(t, s, turbofan.PredictionQuery{}), "")
 	equal(t, "failed", len(must[[]turbofan.FailedUnit](t)(s.FailedUnits(t.Context(), time.Time{}))), 0)
 	equal(t, "then another end", recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", FailedAtCycle: new(10)})[0].Predictions, 1)
@@ -153,6 +153,66 @@ func testFailedUnits(t *testing.T, s *sqlstore.State) {
 	equal(t, "before day 2", len(must[[]turbofan.FailedUnit](t)(s.FailedUnits(t.Context(), day(2)))), 0)
 	at := must[map[string]int](t)(s.FailedAt(t.Context(), []string{two.UnitID, "nobody", one.UnitID}))
 	equal(t, "failed at", at, map[string]int{one.UnitID: one.FailedAtCycle, two.UnitID: two.FailedAtCycle})
+}
+
+// A wrong end is taken back: the truths are those that there would be without it, another may be stated, and the history
+// tells it all.
+func testWithdrawn(t *testing.T, s *sqlstore.State) {
+	appendRecords(t, s, life("1", 1, 3)...)
+	appendRecords(t, s, record("2", 1))
+	end := func(at int, key string) turbofan.Outcome {
+		return turbofan.Outcome{UnitID: "1", FailedAtCycle: &at, Key: key, At: day(2)}
+	}
+	back := func(at int, key string) turbofan.Outcome {
+		return turbofan.Outcome{UnitID: "1", FailedAtCycle: &at, Key: key, Event: turbofan.EventWithdrawn, At: day(3)}
+	}
+	refused := func(o turbofan.Outcome, message string) {
+		t.Helper()
+		_, err := s.Record(t.Context(), []turbofan.Outcome{o})
+		wantError(t, err, turbofan.EConflict, message)
+	}
+	known := func(want int) {
+		t.Helper()
+		var units []turbofan.FailedUnit
+		at := map[string]int{}
+		if want > 0 {
+			units, at = []turbofan.FailedUnit{{UnitID: "1", FailedAtCycle: want, At: day(2)}}, map[string]int{"1": want}
+		}
+		equal(t, "failed units", must[[]turbofan.FailedUnit](t)(s.FailedUnits(t.Context(), time.Time{})), units)
+		equal(t, "failed at", must[map[string]int](t)(s.FailedAt(t.Context(), []string{"1", "2"})), at)
+	}
+	refused(back(9, ""), `failed_at_cycle: unit "1" is not known to have failed; there is nothing to withdraw`)
+	recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", Cycle: 2, ActualRUL: new(40.0)}, turbofan.Outcome{UnitID: "1", Cycle: 2, ActualRUL: new(39.0)})
+	recordOutcomes(t, s, turbofan.Outcome{UnitID: "2", FailedAtCycle: new(3)})
+	recordOutcomes(t, s, turbofan.Outcome{UnitID: "2", FailedAtCycle: new(3), Event: turbofan.EventWithdrawn})
+	recordOutcomes(t, s, end(9, ""))
+	equal(t, "with the end", scored(t, s, turbofan.PredictionQuery{}), "p-1-1=8 p-1-2=7 p-1-3=6")
+	refused(back(8, ""), `failed_at_cycle: unit "1" is known to have failed at cycle 9; this withdraws cycle 8`)
+	first := recordOutcomes(t, s, back(9, ""))[0]
+	equal(t, "lost their truth", first.Predictions, 3)
+	appendRecords(t, s, record("1", 4))
+	equal(t, "without the end", scored(t, s, turbofan.PredictionQuery{}), "p-1-2=39")
+	known(0)
+
+	again := recordOutcomes(t, s, back(9, ""))[0]
+	equal(t, "sent twice", again, turbofan.OutcomeReceipt{FeedbackID: first.FeedbackID, UnitID: "1", Predictions: 3, Duplicate: true})
+	refused(end(9, ""), `key: is missing: this end of unit "1" was stated before and withdrawn; to state it again, give a key`)
+	recordOutcomes(t, s, end(12, ""))
+	known(12)
+	equal(t, "corrected", scored(t, s, turbofan.PredictionQuery{}), "p-1-1=11 p-1-2=10 p-1-3=9 p-1-4=8")
+
+	recordOutcomes(t, s, back(12, "k1"), end(9, "k2"))
+	known(9)
+	refused(back(9, ""), `key: is missing: this end of unit "1" was withdrawn before and stated again; to withdraw it again, give a key`)
+	equal(t, "an old message", recordOutcomes(t, s, back(12, "k1"))[0].Duplicate, true)
+	known(9)
+	var history []string
+	for _, o := range must[[]turbofan.Outcome](t)(s.Outcomes(t.Context(), turbofan.OutcomeQuery{UnitID: "1"})) {
+		if o.FailedAtCycle != nil {
+			history = append(history, fmt.Sprint(o.Event, *o.FailedAtCycle))
+		}
+	}
+	equal(t, "history", strings.Join(history, " "), "9 withdrawn9 12 withdrawn12 9")
 }
 
 func testScored(t *testing.T, s *sqlstore.State) {

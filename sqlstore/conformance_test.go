@@ -39,6 +39,7 @@ func conformance(t *testing.T, open opener) {
 		{"a call of outcomes is stored whole or not", testAllOrNone},
 		{"outcomes are selected by unit and time", testOutcomeQuery},
 		{"failed units are known as of a moment", testFailedUnits},
+		{"a wrong end is withdrawn", testWithdrawn},
 		{"scored predictions are the newest that match", testScored},
 		{"drift reports are saved and replaced", testReports},
 		{"one job is active at a time", testJobs},

@@ -18,8 +18,9 @@ import (
 // key, or without a key the same content) is a duplicate: it gets the receipt of the first and is stored once.
 //
 // The errors name the outcome's field, with its place where the call has several: ENotFound for an unknown prediction
-// or a unit that never sent a reading; EConflict for a key that came with other content and for a unit that already
-// failed at another cycle; EInvalid for a failure before the unit's last reading. A call that returns because ctx ended
+// or a unit that never sent a reading; EConflict for a key that came with other content, for a unit that already
+// failed at another cycle, for the withdrawal of an end that does not stand, and for what was said before without a key
+// and withdrawn or stated anew since; EInvalid for a failure before the unit's last reading. A call that returns because ctx ended
 // may have been stored: send it again.
 func (s *State) Record(ctx context.Context, outcomes []turbofan.Outcome) ([]turbofan.OutcomeReceipt, error) {
 	if len(outcomes) == 0 {
@@ -72,6 +73,9 @@ func (r *recorder) record() (turbofan.OutcomeReceipt, error) {
 		key = "content:" + digest
 	}
 	if receipt, found, err := r.duplicate(key, digest); found || err != nil {
+		if err == nil && r.outcome.Key == "" {
+			err = r.stands()
+		}
 		return receipt, err
 	}
 	matched, err := r.truths()
@@ -149,6 +153,51 @@ func (r *recorder) duplicate(key, digest string) (turbofan.OutcomeReceipt, bool,
 	return receipt, true, nil
 }
 
+// stands reports an outcome about an end that was stored before and is no longer so: without a key nobody can tell whether
+// it is the same message sent again, which must change nothing, or the same said anew.
+func (r *recorder) stands() error {
+	o := &r.outcome
+	if o.FailedAtCycle == nil {
+		return nil
+	}
+	var failed sql.NullInt64
+	if err := r.tx.row(`SELECT failed_at_cycle FROM units WHERE unit_id = ?`, []any{o.UnitID}, &failed); err != nil {
+		return err
+	}
+	known := failed.Valid && int(failed.Int64) == *o.FailedAtCycle
+	switch {
+	case known && o.Withdraws():
+		return r.fail(turbofan.EConflict, "key", "is missing: this end of unit %q was withdrawn before and stated again; to withdraw it again, give a key", o.UnitID)
+	case !known && !o.Withdraws():
+		return r.fail(turbofan.EConflict, "key", "is missing: this end of unit %q was stated before and withdrawn; to state it again, give a key", o.UnitID)
+	}
+	return nil
+}
+
+// withdraw takes back the end of a unit at a cycle, known to be failed, and gives its predictions the truths that they would
+// have without it: the newest remaining life that was measured at their cycle.
+func (r *recorder) withdraw(at int, failed sql.NullInt64) (lost int64, err error) {
+	unit := r.outcome.UnitID
+	switch {
+	case !failed.Valid:
+		return 0, r.fail(turbofan.EConflict, "failed_at_cycle", "unit %q is not known to have failed; there is nothing to withdraw", unit)
+	case int(failed.Int64) != at:
+		return 0, r.fail(turbofan.EConflict, "failed_at_cycle", "unit %q is known to have failed at cycle %d; this withdraws cycle %d", unit, failed.Int64, at)
+	}
+	if _, err := r.tx.exec(`UPDATE units SET failed_at_cycle = NULL, failed_received_at = NULL WHERE unit_id = ?`, unit); err != nil {
+		return 0, err
+	}
+	lost, err = r.tx.exec(`DELETE FROM truths WHERE prediction_seq IN (SELECT seq FROM predictions WHERE unit_id = ? AND cycle <= ?)`, unit, at)
+	if err != nil {
+		return 0, err
+	}
+	_, err = r.tx.exec(`INSERT INTO truths (prediction_seq, model_version, actual_rul)
+		SELECT p.seq, p.model_version, o.actual_rul FROM predictions p JOIN outcomes o ON o.unit_id = p.unit_id AND o.cycle = p.cycle
+		WHERE p.unit_id = ? AND p.cycle <= ? AND o.actual_rul IS NOT NULL ORDER BY o.seq DESC
+		ON CONFLICT (prediction_seq) DO NOTHING`, unit, at)
+	return lost, err
+}
+
 // truths checks the outcome against the unit's past and gives the predictions it speaks of their truth.
 func (r *recorder) truths() (matched int64, err error) {
 	o := &r.outcome
@@ -175,8 +224,11 @@ func (r *recorder) truths() (matched int64, err error) {
 		return 0, nil
 	}
 	at := *o.FailedAtCycle
+	if o.Withdraws() {
+		return r.withdraw(at, failed)
+	}
 	if failed.Valid && int(failed.Int64) != at {
-		return 0, r.fail(turbofan.EConflict, "failed_at_cycle", "unit %q is already known to have failed at cycle %d; this says cycle %d",
+		return 0, r.fail(turbofan.EConflict, "failed_at_cycle", "unit %q is already known to have failed at cycle %d; this says cycle %d: withdraw that end first where it is wrong",
 			o.UnitID, failed.Int64, at)
 	}
 	if at < last {

@@ -387,7 +387,7 @@ func (p *platform) buildFeedback(_ context.Context, reg *prometheus.Registry) (e
 	return err
 }
 
-// endings is a store that lets the prediction role of the same process hear which units have failed.
+// endings is a store that lets the prediction role of the same process hear which units' ends were stated or taken back.
 type endings struct {
 	turbofan.OutcomeStore
 	predict *predict.Service
@@ -396,8 +396,8 @@ type endings struct {
 func (e endings) Record(ctx context.Context, outcomes []turbofan.Outcome) ([]turbofan.OutcomeReceipt, error) {
 	receipts, err := e.OutcomeStore.Record(ctx, outcomes)
 	for i, r := range receipts { // none on an error; the receipt knows the unit that a prediction stood for
-		if at := outcomes[i].FailedAtCycle; at != nil {
-			e.predict.Ended(r.UnitID, *at)
+		if outcomes[i].FailedAtCycle != nil {
+			e.predict.Ended(r.UnitID)
 		}
 	}
 	return receipts, err
