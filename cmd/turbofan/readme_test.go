@@ -208,6 +208,11 @@ func TestPlanRequests(t *testing.T) {
 		{rolePredict, "GET", "/metrics", "", 200, "prediction_requests_total"},
 		{rolePredict, "GET", "/model", "", 200, `"model_version":"1"`},
 		{roleFeedback, "POST", "/feedback", `{"unit_id":"a","failed_at_cycle":192}`, 200, `"matched_predictions":1`},
+		{rolePredict, "GET", "/units/a", "", 200, `"failed_at_cycle":192`},
+		{roleFeedback, "POST", "/feedback", `{"unit_id":"a","failed_at_cycle":192,"event":"withdrawn"}`, 200, `"matched_predictions":1`},
+		{rolePredict, "POST", "/predict", `{"unit_id":"a","cycle":200,"settings":` + settings + `,"sensors":` + sensors + `}`, 200, `"condition":0,"predicted_at"`}, // no warning between
+		{roleFeedback, "POST", "/feedback", `{"unit_id":"a","failed_at_cycle":201}`, 200, `"matched_predictions":2`},
+		{rolePredict, "GET", "/units/a", "", 200, `"failed_at_cycle":201`},
 		{roleFeedback, "POST", "/feedback", `{"unit_id":7,"cycle":1,"actual_rul":112}`, 200, `"feedback_id"`},
 		{roleFeedback, "GET", "/metrics", "", 200, "feedback_count_total"},
 		{roleDrift, "POST", "/check", "", 200, `"insufficient_data"`},
