@@ -3,6 +3,7 @@
 package retrain_test
 
 import (
+	"cmp"
 	"os"
 	"testing"
 
@@ -13,20 +14,23 @@ import (
 	"turbofan/retrain"
 )
 
-// No engine of NASA's is taken for broken, whatever its fault mode or its conditions. One goroutine works over four
-// training sets: under the race detector that is minutes and nothing to race.
-func TestSoundEnginesAreKept(t *testing.T) {
-	dir := os.Getenv("TURBOFAN_DATA")
-	if dir == "" {
-		dir = "../../shared/cmapss"
-	}
-	base, _, err := dataset.LoadCMAPSS(dir, "FD001")
+// cmapss reads a subset, or skips the test where it is not there.
+func cmapss(t *testing.T, subset string) (train, test *dataset.Set) {
+	t.Helper()
+	train, test, err := dataset.LoadCMAPSS(cmp.Or(os.Getenv("TURBOFAN_DATA"), "../../shared/cmapss"), subset)
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal(err)
 		}
 		t.Skipf("C-MAPSS is not here: %v", err)
 	}
+	return train, test
+}
+
+// No engine of NASA's is taken for broken, whatever its fault mode or its conditions. One goroutine works over four
+// training sets: under the race detector that is minutes and nothing to race.
+func TestSoundEnginesAreKept(t *testing.T) {
+	base, _ := cmapss(t, "FD001")
 	cfg := model.DefaultConfig(model.Boosting)
 	cfg.Feature, cfg.Folds, cfg.Boosting.MaxIter = feature.Record(), 2, 40
 	m, err := model.Train(t.Context(), cfg, model.Data{Schema: base.Schema, Units: base.Units}, nil)
@@ -34,10 +38,7 @@ func TestSoundEnginesAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, subset := range []string{"FD001", "FD002", "FD003", "FD004"} {
-		train, test, err := dataset.LoadCMAPSS(dir, subset)
-		if err != nil {
-			t.Fatal(err)
-		}
+		train, test := cmapss(t, subset)
 		for name, units := range map[string][]turbofan.History{"train": train.Units, "test": test.Units} {
 			out := 0
 			for _, u := range units {
@@ -57,10 +58,7 @@ func TestSoundEnginesAreKept(t *testing.T) {
 			}
 		}
 	}
-	broken, _, err := dataset.LoadCMAPSS(dir, "FD003")
-	if err != nil {
-		t.Fatal(err)
-	}
+	broken, _ := cmapss(t, "FD003")
 	const s11, sd = 10, 0.15 // of sensor 11 among young engines
 	for name, spoil := range map[string]func(v *float64, i int){
 		"stuck": func(v *float64, i int) { *v = 47.3 },

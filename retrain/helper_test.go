@@ -74,6 +74,7 @@ type plant struct {
 	reg     *registry.Registry
 	state   *sqlstore.State
 	base    []turbofan.History
+	schema  turbofan.Schema
 	metrics *prometheus.Registry
 }
 
@@ -82,7 +83,7 @@ func newPlant(t *testing.T) *plant {
 	dir := t.TempDir()
 	db := must[*sqlstore.RegistryDB](t)(sqlstore.OpenRegistry(context.Background(), filepath.Join(dir, "registry.db")))
 	t.Cleanup(func() { db.Close() })
-	p := &plant{t: t, base: fleet("base", 24, 1, knownMode)}
+	p := &plant{t: t, base: fleet("base", 24, 1, knownMode), schema: schema()}
 	p.reg = must[*registry.Registry](t)(registry.Open(context.Background(), registry.Config{ArtifactRoot: filepath.Join(dir, "artifacts")}, db))
 	t.Cleanup(func() { p.reg.Close() })
 	p.state = must[*sqlstore.State](t)(sqlstore.OpenState(context.Background(), sqlstore.Config{Path: filepath.Join(dir, "state.db")}))
@@ -199,7 +200,7 @@ func (p *plant) start(o options) *process {
 			<-ctx.Done()
 			return model.Data{}, ctx.Err()
 		}
-		return model.Data{Schema: schema(), Units: append([]turbofan.History(nil), p.base...), Digest: "baseline"}, nil
+		return model.Data{Schema: p.schema, Units: append([]turbofan.History(nil), p.base...), Digest: "baseline"}, nil
 	}
 	out.Service = must[*retrain.Service](p.t)(retrain.New(cfg, o.reg, p.reg, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: out.jobs, Leases: o.leases},
 		baseline, p.metrics, slog.New(slog.NewTextHandler(io.Discard, nil))))
@@ -233,8 +234,8 @@ func (p *process) until(ok func(turbofan.Job) bool) turbofan.Job {
 			if ok(j) {
 				return j
 			}
-		case <-time.After(time.Minute):
-			p.t.Fatal("no such update of a job in a minute")
+		case <-time.After(5 * time.Minute):
+			p.t.Fatal("no such update of a job in five minutes")
 		}
 	}
 }

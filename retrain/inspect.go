@@ -20,17 +20,20 @@ const (
 	maxSilence = 20 // cycles from a unit's last reading to its end from which on the end must agree with the champion
 	maxMissing = 0.5
 	alone      = 0.5
-	// An end that nobody saw the unit get to is in doubt from doubt times the champion's validated error on: of sound
-	// engines two in a hundred are. Beyond maxDoubted units, and maxDoubtedShare of the new, the others are believed only
-	// where the challenger, which learned from them, expects the doubted ends: of at least minTold of them, all but
-	// maxContradicted lie within surprise times the champion's validated error. The challenger's own error and intervals
-	// grow with what is wrong in what it learned from.
-	doubt           = 1.4
-	maxDoubted      = 2
-	maxDoubtedShare = 0.2
-	minTold         = 8
-	maxContradicted = 0.25
-	surprise        = 1.5
+	// An end that nobody saw the unit get to is in doubt from doubt times the champion's validated error on. The challenger,
+	// which learned from the others, contradicts it unless it expects it within surprise times that error; its own error
+	// and intervals grow with what is wrong in what it learned from.
+	doubt    = 1.4
+	surprise = 1.5
+	// Where the champion knows the fleet it doubts oddShare of the right ends that nobody saw, and of all new units' ends
+	// strayShare are written down wrongly. More doubted ones than those explain at a chance of manyLevel are many.
+	oddShare   = 0.05
+	strayShare = 0.01
+	manyLevel  = 0.01
+	// Of ends that were mixed up the challenger contradicts mixedShare or more. It confirms the doubted ends where as few
+	// contradictions as it has would then come at a chance of at most confirmLevel.
+	mixedShare   = 0.5
+	confirmLevel = 0.05
 )
 
 // inspector finds units that must not be learned from: what is broken would be taken for how engines wear.
@@ -103,7 +106,14 @@ func (in *inspector) broken(h *turbofan.History) string {
 // ruleEnds asks the challenger about the units whose ends the champion had not expected, and notes what it says. It learned
 // from the others: where those are of the same kind and have their own ends, it knows better than the champion when
 // these fail. Ends that were mixed up look otherwise: of two units that are exchanged, one seems to live on past its last
-// reading, and the other is refused because it spoke after its end.
+// reading, and the other is refused because it spoke after its end. So either no more ends are in doubt than in a fleet
+// that the champion knows, or the challenger confirms them.
+//
+// What this cannot find: an end stated within maxSilence cycles after the last reading, which nobody doubts; so too a
+// batch whose units all fell silent and are all said to have failed at once, though they lived on, in a way of wearing
+// that the champion does not know: only the gate's margin on known units may speak against that. And it lets a few wrong
+// ends among many right ones pass: those in doubt are left out, the others teach. It refuses right ends of silent units
+// that are much harder to tell than the champion's own, because the challenger misses them too.
 func ruleEnds(challenger *model.Model, j *turbofan.Job, g *gathered) (bool, string, error) {
 	if len(g.doubted) == 0 {
 		return true, "", nil
@@ -127,12 +137,36 @@ func ruleEnds(challenger *model.Model, j *turbofan.Job, g *gathered) (bool, stri
 	}
 	against := len(g.doubted) - len(agreed)
 	why := fmt.Sprintf("stated ends: %d of %d new units were last heard of more than %d cycles before, the champion had not expected %d of them, the challenger contradicts %d",
-		g.silent, g.news, maxSilence, len(g.doubted), against)
-	few := len(g.doubted) <= maxDoubted || float64(len(g.doubted)) <= maxDoubtedShare*float64(g.news)
-	if few || len(g.doubted) >= minTold && float64(against) <= maxContradicted*float64(len(g.doubted)) {
+		g.silent, g.news-g.past, maxSilence, len(g.doubted), against)
+	most, d := plausible(oddShare*float64(g.silent)+strayShare*float64(g.news-g.past)), len(g.doubted)
+	if d <= most || atMost(against, d, mixedShare) <= confirmLevel {
 		return true, why, nil
 	}
 	return false, why + ": ends may have been mixed up, so what it learned from is not believed either; check the outcomes, and force the job where they are right", nil
+}
+
+// plausible returns the largest count that a Poisson variable of that mean, above 0, reaches with a chance of manyLevel
+// or more. Sums of rare independent events, as odd ends are, have no heavier tail.
+func plausible(mean float64) int {
+	below := math.Exp(-mean) // the chance of at most k
+	k := 0
+	for 1-below >= manyLevel {
+		k++
+		lg, _ := math.Lgamma(float64(k + 1))
+		below += math.Exp(float64(k)*math.Log(mean) - mean - lg)
+	}
+	return k
+}
+
+// atMost returns the chance that of n independent events of chance p no more than k happen.
+func atMost(k, n int, p float64) (sum float64) {
+	all, _ := math.Lgamma(float64(n + 1))
+	for i := range k + 1 {
+		a, _ := math.Lgamma(float64(i + 1))
+		b, _ := math.Lgamma(float64(n - i + 1))
+		sum += math.Exp(all - a - b + float64(i)*math.Log(p) + float64(n-i)*math.Log1p(-p))
+	}
+	return sum
 }
 
 func missing(h *turbofan.History, sensor int) float64 {

@@ -302,6 +302,23 @@ func TestFewOddEndsStopNothing(t *testing.T) {
 	}
 }
 
+// Ends that stayed in doubt when the champion was trained do not speak against units that ended after that.
+func TestOddEndsOfThePastStopNothing(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.live(fleet("heard", 30, 3, newMode), nil)
+	odd := fleet("odd", 3, 9, newMode)
+	p.live(odd, func(i int) int { return odd[i].FailedAtCycle + 60 })
+	s := p.start(options{change: func(c *retrain.Config) { c.Gate.MinBetter = 0 }})
+	for i, want := range []string{"2", "3"} {
+		j := s.run(turbofan.RetrainRequest{Trigger: "drift"})
+		if j.Status != turbofan.JobSuccess || !j.Result.Promoted || p.serving().Version != want || len(j.Doubted) < len(odd) {
+			t.Fatalf("job %d: %+v, %+v", i+1, j, j.Result)
+		}
+		p.live(fleet("later", 16, 7, newMode), nil)
+	}
+}
+
 // Where nobody was heard of to the end, nothing tells right ends from wrong ones but who stated them.
 func TestForceBelievesEnds(t *testing.T) {
 	p := newPlant(t)

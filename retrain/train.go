@@ -142,7 +142,10 @@ type gathered struct {
 	// silent ones of the new were last heard of long before their end; doubted are those of them that were left out.
 	silent  int
 	doubted []turbofan.History
-	ch      *champion
+	// past ones were doubted too, but told before the champion was trained: they speak of batches that were judged then,
+	// and would stop every later one.
+	past int
+	ch   *champion
 }
 
 // gather collects the baseline and every production unit whose end is known and that can be trusted. Too few new ones
@@ -177,7 +180,7 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 			continue
 		}
 		if isNew[i] {
-			use, err := s.believe(j, &g, inspect, h)
+			use, err := s.believe(j, &g, inspect, h, f.At)
 			if err != nil {
 				return g, fmt.Errorf("inspect unit %s: %w", f.UnitID, err)
 			}
@@ -191,7 +194,7 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 	}
 	if left := g.news - len(g.fresh); left > 0 && g.ch != nil && !j.Force && len(g.fresh) < s.cfg.MinNewUnits {
 		advice := ""
-		if n := len(g.doubted); n > 0 {
+		if n := len(g.doubted) + g.past; n > 0 {
 			advice = fmt.Sprintf("; the ends stated for %d lie more than %d cycles past their last readings: check them, and force the job where they are right", n, maxSilence)
 		}
 		return g, turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were left out, because their sensors or their stated ends cannot be trusted (the job names them); %d left, %d needed, %d missing%s",
@@ -213,11 +216,12 @@ func believed(j *turbofan.Job) (n int) {
 // maxNamed bounds the units that a job names.
 const maxNamed = 100
 
-// believe reports whether a new unit is learned from, and notes on the job why it cannot be trusted. A forced job
-// believes ends; a broken sensor teaches nothing, whoever asks.
-func (s *Service) believe(j *turbofan.Job, g *gathered, inspect *inspector, h *turbofan.History) (bool, error) {
+// believe reports whether a new unit, whose end was told at the time given, is learned from, and notes on the job why it
+// cannot be trusted. A forced job believes ends; a broken sensor teaches nothing, whoever asks.
+func (s *Service) believe(j *turbofan.Job, g *gathered, inspect *inspector, h *turbofan.History, told time.Time) (bool, error) {
 	g.news++
-	if silentFor(h) > maxSilence {
+	past := g.ch != nil && told.Before(g.ch.model.Data().CutOff)
+	if silentFor(h) > maxSilence && !past {
 		g.silent++
 	}
 	why, doubted, err := inspect.fault(h)
@@ -225,7 +229,11 @@ func (s *Service) believe(j *turbofan.Job, g *gathered, inspect *inspector, h *t
 		return true, err
 	}
 	use := doubted && j.Force
-	if doubted && !use {
+	switch {
+	case !doubted || use:
+	case past:
+		g.past++
+	default:
 		g.doubted = append(g.doubted, *h)
 	}
 	if len(j.Doubted) < maxNamed {
