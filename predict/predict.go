@@ -175,17 +175,19 @@ func (s *Service) move(ctx context.Context, c *call, l *lanes, req turbofan.Pred
 		return out, err
 	}
 	storeCtx, span := s.span(ctx, "store")
-	if err = s.stores.Predictions.Append(storeCtx, records); err == nil {
-		for i := range records {
-			l.of(records[i].Prediction.UnitID).answers.Inc()
-		}
-		silent.send()
-		if s.cfg.Shared { // the replica that the unit speaks to next must find it
-			err = s.stores.Predictions.Flush(storeCtx)
-		}
+	err = s.stores.Predictions.Append(storeCtx, records)
+	if err == nil && s.cfg.Shared { // the replica that the unit speaks to next must find it
+		err = s.stores.Predictions.Flush(storeCtx)
 	}
 	end(span, err)
-	return out, err
+	if err != nil {
+		return out, err
+	}
+	for i := range records {
+		l.of(records[i].Prediction.UnitID).answers.Inc()
+	}
+	silent.send()
+	return out, nil
 }
 
 // step answers the readings in order into out and returns, behind records, what has to be stored.

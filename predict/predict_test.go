@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"turbofan"
 	"turbofan/predict"
 )
@@ -233,6 +235,25 @@ func TestFailedRequestLeavesNoTrace(t *testing.T) {
 	}
 	if n != 12*19 {
 		t.Fatalf("%d answers compared", n)
+	}
+}
+
+// What a shared store did not take is answered 503, and counts as no answer.
+func TestAnswerCountsOnceItIsKept(t *testing.T) {
+	w, metrics := newWorld(t, artifacts.a), prometheus.NewRegistry()
+	ctx, cancel := context.WithCancel(t.Context())
+	st := &store{PredictionStore: w.state}
+	st.append = func(ctx context.Context, r []turbofan.PredictionRecord) error {
+		defer cancel() // before Flush
+		return w.state.Append(ctx, r)
+	}
+	s := w.serving(options{prom: metrics, stores: predict.Stores{Predictions: st}, change: func(c *predict.Config) { c.Shared = true }})
+	readings := fleet(1, 1, 0)[0].Readings[:5]
+	if ps, err := s.Predict(ctx, turbofan.PredictRequest{Readings: readings}); ps != nil || !errors.Is(err, context.Canceled) {
+		t.Fatalf("%d answers, %v", len(ps), err)
+	}
+	if n := counter(t, metrics, "turbofan_answers_total"); n != 0 {
+		t.Errorf("%v answers are counted, none was given", n)
 	}
 }
 

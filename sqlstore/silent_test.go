@@ -140,6 +140,13 @@ func testSilentWrites(t *testing.T, p *silentProxy, s *sqlstore.State) {
 	appendRecords(t, s, record("1", 2))
 	flushed := make(chan error, 1)
 	go func() { flushed <- s.Flush(t.Context()) }()
+	for range 50 { // who asks and goes away leaves nothing behind
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		if got, err := s.Acquire(ctx, "turn", "gone", time.Hour); got || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a lease from a store that hangs: %v, %v", got, err)
+		}
+		cancel()
+	}
 	awaitReady(t, "a store whose writer hangs", s.Ready, false)
 	if took := time.Since(began); took > 8*time.Second {
 		t.Errorf("the store was ready for %s, and wrote nothing", took)
@@ -151,6 +158,7 @@ func testSilentWrites(t *testing.T, p *silentProxy, s *sqlstore.State) {
 		t.Errorf("the next connection was opened after %s", took)
 	}
 	awaitReady(t, "a store that writes again", s.Ready, true)
+	equal(t, "a lease that nobody holds", must[bool](t)(s.Acquire(t.Context(), "turn", "next", time.Hour)), true)
 	equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 2)
 }
 

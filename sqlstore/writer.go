@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -204,8 +205,23 @@ func (w *writer) do(ctx context.Context, name string, f func(*txn) error) error 
 		}
 		return w.db.wrap(name+" in", err)
 	case <-ctx.Done():
+		w.abandon(op)
 		return fmt.Errorf("%s: %w", name, ctx.Err())
 	}
+}
+
+// abandon takes an operation whose caller has gone out of the queue, unless it is being written: callers that come and go
+// while the database does not answer would fill the memory.
+func (w *writer) abandon(op *operation) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.IndexFunc(w.entries, func(e entry) bool { return e.op == op })
+	if i < 0 {
+		return
+	}
+	w.entries = slices.Delete(w.entries, i, i+1)
+	w.urgent--
+	w.waiting.Add(-1)
 }
 
 // open reports whether the writer still takes entries.

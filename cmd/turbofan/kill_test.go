@@ -324,6 +324,13 @@ func TestTrainersOfTwoRegistries(t *testing.T) {
 	if code := other.wait(); code != exitFailure || !strings.HasSuffix(other.log(), want) {
 		t.Errorf("the second: %d\n%s", code, other.log())
 	}
+	// As after the other took over while this one was not heard of: it goes too.
+	server.Exec(t, `UPDATE leases SET holder = 'other' WHERE name = 'registry'`)
+	if code := p.wait(); code != exitFailure || !strings.HasSuffix(p.log(), want) {
+		t.Errorf("the first, replaced: %d\n%s", code, p.log())
+	}
+	server.Exec(t, `DELETE FROM leases`)
+	p = serve(t, env, "--data-dir", filepath.Join(dir, "a"))
 	p.kill()
 	serve(t, env, "--data-dir", filepath.Join(dir, "a")).signal(syscall.SIGTERM) // the same registry, at once
 	p = serve(t, env, "--data-dir", filepath.Join(dir, "b"))                     // and another after an end in order

@@ -507,13 +507,24 @@ func (p *platform) url(role string) string {
 	return p.cfg.TLS.scheme() + "://" + p.listeners[role].Addr().String()
 }
 
-// serve runs everything until ctx ends, then drains: the ports first, then the loops, then the stores.
+// serve runs everything until ctx ends, then drains: the ports first, then the loops, then the stores. A loop that
+// fails ends the others at once, and then all.
 func (p *platform) serve(ctx context.Context) error {
 	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLoops()
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	var background errgroup.Group
 	for _, f := range p.run {
-		background.Go(func() error { return f(loops) })
+		background.Go(func() error {
+			err := f(loops)
+			if err != nil {
+				p.log.Error("this process ends", "error", err)
+				stopLoops()
+				end()
+			}
+			return err
+		})
 	}
 	web, webCtx := errgroup.WithContext(ctx)
 	for role, h := range p.handlers {

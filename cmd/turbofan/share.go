@@ -6,7 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -45,7 +45,8 @@ func (p *platform) lockUnits(shared bool) error {
 const claimLease = 30 * time.Second
 
 // claimStore keeps processes with registries of their own from working on the jobs of one store: each would promote in
-// its own, and go on serving what the others took back. Any number of trainers that share a registry share a store.
+// its own, and go on serving what the others took back. Any number of trainers that share a registry share a store. A
+// process that was not heard of for so long that another took its place ends, as it would not have started.
 func (p *platform) claimStore(ctx context.Context) error {
 	if !p.cfg.Store.shared() || p.cfg.Store.Registry || p.cfg.TrackingURI != "" || !p.has(roleRegistry) {
 		return nil
@@ -55,40 +56,71 @@ func (p *platform) claimStore(ctx context.Context) error {
 		return err
 	}
 	const lease = "registry"
-	got, err := p.state.Acquire(ctx, lease, id, claimLease)
-	if err != nil {
-		return err
-	}
-	if !got {
+	claim := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, claimLease/2)
+		defer cancel()
+		got, err := p.state.Acquire(ctx, lease, id, claimLease)
+		if err != nil || got {
+			return err
+		}
 		return turbofan.Errorf(turbofan.EConflict, "another process trains over the store %s with a registry of its own; let both use one: store.registry, tracking_uri, or urls.registry without the role registry", p.state.Name())
 	}
-	p.closers = append(p.closers, func() error { return p.state.Release(context.WithoutCancel(ctx), lease, id) })
-	p.run = append(p.run, func(ctx context.Context) error {
-		for pause(ctx, claimLease/3) == nil {
-			if got, err := p.state.Acquire(ctx, lease, id, claimLease); ctx.Err() == nil && (err != nil || !got) {
-				p.log.Warn("claim the store for this registry", "got", got, "error", err)
-			}
-		}
-		return nil
+	if err := claim(ctx); err != nil {
+		return err
+	}
+	p.closers = append(p.closers, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), claimLease/2)
+		defer cancel()
+		return p.state.Release(ctx, lease, id)
 	})
+	p.run = append(p.run, func(ctx context.Context) error { return p.keepClaim(ctx, claim) })
 	return nil
 }
 
-// registryID reads the name by which a registry in a file is told from others, and gives it one at first.
-func registryID(path string) (string, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		var fresh [8]byte
-		rand.Read(fresh[:]) // never fails, see crypto/rand
-		b = []byte(hex.EncodeToString(fresh[:]))
-		err = os.WriteFile(path, b, 0o644)
+// keepClaim renews a claim until ctx ends. It returns the error of one that was lost; a store that does not answer is
+// asked again soon, so that a process that another one replaced meanwhile learns of it before it promotes.
+func (p *platform) keepClaim(ctx context.Context, claim func(context.Context) error) error {
+	next := claimLease / 3
+	for pause(ctx, next) == nil {
+		err := claim(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case turbofan.ErrorCode(err) == turbofan.EConflict:
+			return err
+		case err != nil:
+			p.log.Warn("claim the store for this registry", "error", err)
+			next = time.Second
+		default:
+			next = claimLease / 3
+		}
 	}
+	return nil
+}
+
+// registryID reads the name by which a registry in a file is told from others, and gives it one at first. Processes that
+// start together over one directory agree on it: one at a time looks.
+func registryID(path string) (_ string, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return "", fmt.Errorf("name the registry: %w", err)
 	}
-	id := strings.TrimSpace(string(b))
-	if id == "" {
-		return "", turbofan.Errorf(turbofan.EUnavailable, "%s is empty: remove it, and start again", path)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("name the registry: lock %s: %w", path, err)
+	}
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return "", fmt.Errorf("name the registry: %w", err)
+	}
+	if id := strings.TrimSpace(string(b)); id != "" {
+		return id, nil
+	}
+	var fresh [8]byte
+	rand.Read(fresh[:]) // never fails, see crypto/rand
+	id := hex.EncodeToString(fresh[:])
+	if _, err := f.WriteAt([]byte(id), 0); err != nil {
+		return "", fmt.Errorf("name the registry: %w", err)
 	}
 	return id, nil
 }
