@@ -39,8 +39,8 @@ The model is a version of the registry (--version, default the champion), a dire
 with --train KIND, one model for each subset, trained on that subset's training units. Several kinds, or
 --seeds N, give a table of mean ± standard deviation over N models that differ in their random state alone,
 by cross-validation and, where there is a truth file, by the test units. With --together one model learns from
-all of --subsets: an engine may wear as another subset's do. --pool tries every group of --subsets and says from which
-of them cross-validation would rather learn.`),
+all of --subsets: an engine may wear as another subset's do. --pool tries every group of --subsets and says
+from which of them cross-validation would rather learn.`),
 		Example: strings.TrimSpace(`
 turbofan evaluate
 turbofan evaluate --train boosting --subsets FD001,FD002,FD003,FD004

@@ -15,7 +15,8 @@ func newServeCommand() *cobra.Command {
 		Long: strings.TrimSpace(`
 Run the platform on the ports predict 3000, feedback 3001, retrain 3003, drift 3004, registry 5001 and
 console 8080. Where the registry has no model yet and training data is found, a first one is trained;
-/predict answers 503 until then, and /readyz how far it is. SIGTERM or Ctrl-C drains: requests under way are answered, then everything is on disk.`),
+/predict answers 503 until then, and /readyz how far it is. SIGTERM or Ctrl-C drains:
+requests under way are answered, then everything is on disk.`),
 		Example: strings.TrimSpace(`
 turbofan serve
 turbofan serve --data-dir /var/lib/turbofan --config turbofan.yaml
