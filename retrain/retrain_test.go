@@ -337,16 +337,22 @@ func TestForceBelievesEnds(t *testing.T) {
 	}
 }
 
+// stuck is a fleet one of whose sensors says the same from the first reading to the last.
+func stuck(sensor int, value float64) []turbofan.History {
+	broken := fleet("broken", 8, 4, newMode)
+	for _, h := range broken {
+		for i := range h.Readings {
+			h.Readings[i].Sensors[sensor] = value
+		}
+	}
+	return broken
+}
+
 func TestBrokenUnitsAreLeftOut(t *testing.T) {
 	p := newPlant(t)
 	p.champion(p.base)
 	p.live(fleet("new", 5, 3, newMode), nil)
-	broken := fleet("broken", 8, 4, newMode)
-	for _, h := range broken {
-		for i := range h.Readings {
-			h.Readings[i].Sensors[1] = 101.5
-		}
-	}
+	broken := stuck(1, 101.5)
 	p.live(broken, nil)
 	j := p.start(options{}).run(turbofan.RetrainRequest{})
 	if want := "8 of 13 new units were left out, because their sensors or their stated ends cannot be trusted (the job names them); 5 left, 8 needed, 3 missing"; j.Error != want {
@@ -359,12 +365,7 @@ func TestBrokenSensorsNeverTeach(t *testing.T) {
 	p := newPlant(t)
 	p.champion(p.base)
 	p.live(fleet("sound", 16, 3, newMode), nil)
-	broken := fleet("broken", 8, 4, newMode)
-	for _, h := range broken {
-		for i := range h.Readings {
-			h.Readings[i].Sensors[2] = 9.75
-		}
-	}
+	broken := stuck(2, 9.75)
 	p.live(broken, nil)
 	j := p.start(options{}).run(turbofan.RetrainRequest{Force: true})
 	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || len(j.Doubted) != len(broken) {

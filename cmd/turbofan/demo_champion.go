@@ -151,16 +151,18 @@ func (d *demo) judgeChampion(version string, m *model.Model) (championSummary, e
 	}
 	for i, q := range d.quarters {
 		c := championSubset{Subset: q.Subset, Units: units[i], RMSE: model.Number(math.Sqrt(sse[i] / rows[i])), RMSETest: model.Number(math.NaN())}
-		_, test, err := dataset.LoadCMAPSS(d.loc.Dir, q.Subset)
-		if err != nil {
-			return out, err
-		}
-		if i > 0 && test.HasTruth() {
-			measured, err := m.Evaluate(q.Subset, test.Units)
+		if i > 0 {
+			_, test, err := dataset.LoadCMAPSS(d.loc.Dir, q.Subset)
 			if err != nil {
 				return out, err
 			}
-			c.TestUnits, c.RMSETest = measured.Units, measured.RMSEClipped
+			if test.HasTruth() {
+				measured, err := m.Evaluate(q.Subset, test.Units)
+				if err != nil {
+					return out, err
+				}
+				c.TestUnits, c.RMSETest = measured.Units, measured.RMSEClipped
+			}
 		}
 		out.Subsets = append(out.Subsets, c)
 	}
