@@ -50,8 +50,9 @@ var house = map[string][]string{
 	"release": {"", "model"},
 	// floor 5: the roof, which alone knows who is in the same process
 	"cmd/turbofan": {"*"},
-	// tests' own: a real PostgreSQL server
+	// tests' own: a real PostgreSQL server, and ports
 	"internal/postgrestest": {},
+	"internal/porttest":     {},
 }
 
 // ground packages compute; they may not touch the world.

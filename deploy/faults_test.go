@@ -24,6 +24,7 @@ import (
 
 	"turbofan"
 	"turbofan/httpapi"
+	"turbofan/internal/porttest"
 )
 
 // hurry is how many times faster than shipped the rules and the routes of the live test are.
@@ -152,7 +153,7 @@ func startAlertmanager(ctx context.Context, t *testing.T, p *pager) string {
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	addr := freeAddresses(t, 1)[0]
+	addr := porttest.Address(t)
 	startDaemon(ctx, t, binary, "--config.file", file, "--storage.path", filepath.Join(dir, "data"), "--web.listen-address", addr, "--cluster.listen-address=")
 	return addr
 }

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"turbofan/internal/porttest"
 )
 
 type prometheusConfig struct {
@@ -188,7 +190,7 @@ func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack, 
 	if err := os.WriteFile(filepath.Join(dir, "prometheus.yml"), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	addr := freeAddresses(t, 1)[0] // Prometheus cannot be told to take any free port
+	addr := porttest.Address(t) // Prometheus cannot be told to take any free port
 	startDaemon(ctx, t, binary, "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"),
 		"--storage.tsdb.retention.time", "15d", "--enable-feature=exemplar-storage", "--web.listen-address", addr)
 	return prom{url: "http://" + addr, t: t}
@@ -318,7 +320,7 @@ func TestEveryExpressionAnswers(t *testing.T) {
 	t.Cleanup(cancel)
 	data, healthy, other := fleet(t)
 	s := startStack(ctx, t, data)
-	s["simulator"] = role{url: "http://" + freeAddresses(t, 1)[0]}
+	s["simulator"] = role{url: "http://" + porttest.Address(t)}
 	p := startPrometheus(ctx, t, binary, s, "prometheus/rules", "")
 	s.awaitJob(ctx, t)
 	s.awaitVersion(ctx, t, "1")

@@ -16,23 +16,9 @@ import (
 
 	"turbofan"
 	"turbofan/httpapi"
+	"turbofan/internal/porttest"
 	"turbofan/internal/postgrestest"
 )
-
-// freeAddresses are addresses on loopback that nothing listened on a moment ago.
-func freeAddresses(t *testing.T, n int) []string {
-	t.Helper()
-	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // all are taken at once, or one could be given twice
-		out = append(out, l.Addr().String())
-	}
-	return out
-}
 
 // startProxy runs the shipped configuration on addresses of the test's own, and returns its own address.
 func startProxy(ctx context.Context, t *testing.T, replicas []string) string {
@@ -42,7 +28,7 @@ func startProxy(ctx context.Context, t *testing.T, replicas []string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	front := freeAddresses(t, 1)[0]
+	front := porttest.Address(t)
 	replace := []string{"127.0.0.1:3000", front, "inter 1s", "inter 200ms"}
 	for i, addr := range replicas {
 		shipped := fmt.Sprintf("127.0.0.1:301%d", i)
@@ -128,7 +114,7 @@ func TestRollingUpdateAndKill(t *testing.T) {
 	dsn := postgrestest.Start(t).DSN("public")
 	s := startRoles(ctx, t, setup{data: data, dsn: dsn}, "registry", "retrain")
 	s.awaitJob(ctx, t)
-	binary, slots := buildCommand(t), freeAddresses(t, 4)
+	binary, slots := buildCommand(t), []string{porttest.Address(t), porttest.Address(t), porttest.Address(t), porttest.Address(t)}
 	env := []string{"GOMAXPROCS=2", "TURBOFAN_LOG_LEVEL=warn", "TURBOFAN_REFRESH_EVERY=200ms", "TURBOFAN_DRAIN_DELAY=1s", "TURBOFAN_STORE_DSN=" + dsn,
 		"TURBOFAN_URLS_REGISTRY=" + s["registry"].url}
 	start := func(slot int) role {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"turbofan"
+	"turbofan/internal/porttest"
 	"turbofan/registry"
 	"turbofan/sqlstore"
 )
@@ -89,7 +90,7 @@ type measured struct {
 func measure(b *testing.B, command func(port string) *exec.Cmd, runs int) measured {
 	b.Helper()
 	var m measured
-	port := freePort(b)
+	port := porttest.Port(b)
 	cmd := command(port)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log

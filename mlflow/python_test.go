@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"turbofan/internal/porttest"
 	"turbofan/registry"
 )
 
@@ -90,7 +90,7 @@ func TestConformanceRealServer(t *testing.T) {
 func realServer(t testing.TB, bin string) string {
 	t.Helper()
 	dir := t.TempDir()
-	port := freePort(t)
+	port := porttest.Port(t)
 	cmd := exec.Command(bin, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port, "--workers", "1",
 		"--backend-store-uri", "sqlite:///"+filepath.Join(dir, "mlflow.db"), "--artifacts-destination", filepath.Join(dir, "artifacts"))
 	cmd.Env = append(os.Environ(), "MLFLOW_DISABLE_TELEMETRY=true", "DO_NOT_TRACK=true", "PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"))
@@ -138,20 +138,6 @@ func realServer(t testing.TB, bin string) string {
 		case <-tick.C:
 		}
 	}
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 func healthy(ctx context.Context, uri string) bool {

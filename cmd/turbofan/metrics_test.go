@@ -184,7 +184,7 @@ func readMetricsPage(t *testing.T) (metrics map[string]metricRow, families []str
 // work once (predictions, outcomes, a check, a retraining through the gate), and returns what each then shows.
 func exposeEverything(t *testing.T) map[string]exposition {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	t.Cleanup(cancel)
 	fleet, units := filepath.Join(t.TempDir(), "fleet"), makeFleet(t, 24)
 	if err := dataset.WriteCMAPSS(fleet, units...); err != nil {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -114,7 +113,7 @@ type process struct {
 }
 
 // patience bounds every wait of these tests; none takes nearly as long on an idle machine.
-const patience = 90 * time.Second
+const patience = 5 * time.Minute
 
 // serve starts `turbofan serve` on free ports and returns when it has named them. env are further variables.
 func serve(t *testing.T, env []string, args ...string) *process {
@@ -366,19 +365,4 @@ func (p *process) job(id string) turbofan.Job {
 		return !j.Status.Active()
 	})
 	return j
-}
-
-// freePort returns a port of loopback that nobody has just now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

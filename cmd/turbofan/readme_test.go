@@ -96,7 +96,7 @@ exec "$REAL_GO" "$@"`,
 serve)
 	"$REAL_TURBOFAN" "$@" >"$SERVE_LOG" 2>&1 &
 	echo $! >"$SERVE_PID"
-	for _ in $(seq 600); do
+	for _ in $(seq 3000); do
 		"$REAL_CURL" -fsS http://127.0.0.1:3000/readyz >/dev/null 2>&1 && exit 0
 		kill -0 "$(cat "$SERVE_PID")" 2>/dev/null || break
 		sleep 0.2
@@ -152,7 +152,7 @@ func TestREADME(t *testing.T) {
 				t.Logf("left out: %s", b.skip)
 				return
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, "sh", "-eu", "-c", b.text)
 			cmd.Dir, cmd.Env = work, env
@@ -166,7 +166,7 @@ func TestREADME(t *testing.T) {
 	}
 }
 
-// stopServed ends what the README started, and minds how it ends.
+// stopServed ends what the README started, and waits: what still writes to a directory keeps it from being removed.
 func stopServed(t *testing.T, pidFile string) {
 	b, err := os.ReadFile(pidFile)
 	if err != nil {
@@ -179,7 +179,26 @@ func stopServed(t *testing.T, pidFile string) {
 	}
 	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
 		t.Errorf("the platform of the README was gone: %v", err)
+		return
 	}
+	tick, late := time.NewTicker(10*time.Millisecond), time.After(patience)
+	defer tick.Stop()
+	for runs(pid) {
+		select {
+		case <-tick.C:
+		case <-late:
+			t.Fatalf("the platform of the README did not end within %s", patience)
+		}
+	}
+}
+
+// runs tells whether a process that is no child of this one still runs; one that ended and that nobody waits for does not.
+func runs(pid int) bool {
+	if syscall.Kill(pid, 0) != nil {
+		return false
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || !strings.Contains(string(stat), ") Z ")
 }
 
 // TestPlanRequests sends the shapes of request that people send, as they would paste them.

@@ -90,7 +90,7 @@ func TestRunsTellHowTheyCameAbout(t *testing.T) {
 		t.Fatalf("%d runs of training", len(trained))
 	}
 	checkRun(t, reg, trained[0], "train", "trained by hand", "cv_rmse_fold", 2, "model.html")
-	if lasted := trained[0].EndedAt.Sub(trained[0].StartedAt); lasted < took/2 || lasted > took+time.Millisecond { // in whole milliseconds
+	if lasted := trained[0].EndedAt.Sub(trained[0].StartedAt); lasted < took/10 || lasted > took+time.Millisecond { // in whole milliseconds
 		t.Errorf("the run lasted %s, the command %s", lasted, took)
 	}
 	v, err := reg.Version(t.Context(), "rul", "@champion")
