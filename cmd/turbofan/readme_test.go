@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -146,6 +147,7 @@ func TestREADME(t *testing.T) {
 		}
 	}
 	t.Cleanup(func() { stopServed(t, pid) })
+	var said strings.Builder
 	for _, b := range blocks {
 		t.Run("line "+strconv.Itoa(b.line), func(t *testing.T) {
 			if b.skip != "" {
@@ -162,7 +164,28 @@ func TestREADME(t *testing.T) {
 			if err := cmd.Run(); err != nil {
 				t.Fatalf("%v\n%s\n%s", err, b.text, out.String())
 			}
+			said.Write(out.Bytes())
 		})
+	}
+	sameAnswer(t, string(doc), said.String())
+}
+
+// sameAnswer compares the prediction that the README shows with the first one that its commands got. Two cycles apart
+// are allowed: a change of the learner moves the numbers a little, and the page need not follow each.
+func sameAnswer(t *testing.T, doc, said string) {
+	t.Helper()
+	numbers := regexp.MustCompile(`"rul_prediction":([0-9.]+),"rul_lower":([0-9.]+),"rul_upper":([0-9.]+)`)
+	want, got := numbers.FindStringSubmatch(doc), numbers.FindStringSubmatch(said)
+	if want == nil || got == nil {
+		t.Fatalf("no prediction: the README shows %q, its commands got %q", want, got)
+	}
+	for i := 1; i < len(want); i++ {
+		w, errW := strconv.ParseFloat(want[i], 64)
+		g, errG := strconv.ParseFloat(got[i], 64)
+		if errW != nil || errG != nil || math.Abs(w-g) > 2 {
+			t.Errorf("the README shows %s, its commands got %s", want[0], got[0])
+			break
+		}
 	}
 }
 
