@@ -38,6 +38,13 @@ type pending struct {
 	turn   int // when it last learned
 }
 
+// regime is the condition as far as it is known, under the silent sensors of n.
+func (p *pending) regime(n *Normalizer) Regime {
+	r := p.m.regime(p.center)
+	n.hear(&r)
+	return r
+}
+
 // NewCommissioner starts from the conditions that training knew.
 func NewCommissioner(base *Normalizer) *Commissioner {
 	c := &Commissioner{base: base}
@@ -88,7 +95,7 @@ func (c *Commissioner) Normalize(settings, sensors, z []float64) (int, Status) {
 		}
 		return -1, Unrecognised
 	}
-	r := c.pending[p].m.regime(c.pending[p].center)
+	r := c.pending[p].regime(n)
 	r.Z(sensors, z)
 	return -1, Provisional
 }
@@ -134,9 +141,9 @@ func (c *Commissioner) Learn(unit string, age int, settings, sensors []float64) 
 // fix moves pending condition k among the known ones. The caller holds the lock.
 func (c *Commissioner) fix(k int) {
 	old := c.known.Load()
-	r := c.pending[k].m.regime(c.pending[k].center)
+	r := c.pending[k].regime(old)
 	r.Commissioned = true
-	n := &Normalizer{Config: old.Config, Regimes: append(slices.Clone(old.Regimes), r)}
+	n := &Normalizer{Config: old.Config, Regimes: append(slices.Clone(old.Regimes), r), Silent: old.Silent}
 	c.pending = slices.Delete(c.pending, k, k+1)
 	c.known.Store(n)
 	c.generation.Add(1)
@@ -177,7 +184,7 @@ func (c *Commissioner) Unseen() []Regime {
 	defer c.mu.Unlock()
 	out := slices.Clone(c.known.Load().Regimes[len(c.base.Regimes):])
 	for i := range c.pending {
-		out = append(out, c.pending[i].m.regime(c.pending[i].center))
+		out = append(out, c.pending[i].regime(c.base))
 	}
 	return out
 }

@@ -61,7 +61,8 @@ func (c Config) validate(settings int) error {
 }
 
 // Regime is one operating condition: the centre of its settings and, per sensor, mean and standard deviation of
-// healthy units. A standard deviation of 0 means that the sensor says nothing in this condition; its z is NaN.
+// healthy units, or what Normalizer.Silent says in place of the latter. A standard deviation of 0 means that the sensor
+// says nothing in this condition; its z is NaN.
 type Regime struct {
 	Center []float64 `json:"center"`
 	Mean   []float64 `json:"mean"`
@@ -76,6 +77,10 @@ type Regime struct {
 type Normalizer struct {
 	Config  Config   `json:"config"`
 	Regimes []Regime `json:"regimes"`
+	// Silent holds, per sensor, the root mean square distance from its healthy value of one that rests there while units
+	// are healthy and leaves it when they fail, as an error counter does: it is the unit of its z in every condition, as
+	// a healthy standard deviation there is none. 0 for all other sensors, nil where there are only those.
+	Silent []float64 `json:"silent,omitempty"`
 }
 
 // Sample is one training reading. Unit is any number that tells units apart.
@@ -113,8 +118,8 @@ func AutoTolerance(samples iter.Seq[Sample], given []float64) []float64 {
 
 // Fit finds the conditions in samples (in any order, but the same order gives the same bytes) and the healthy mean and
 // standard deviation of every sensor in each. A condition that no healthy unit visited takes its statistics from all
-// readings there. Samples are ranged over more than once, and two bytes each are held. Errors: no samples, rows of
-// unequal width, a configuration out of bounds.
+// readings there; of a sensor that healthy units never move, all readings say by how much it does. Samples are ranged
+// over more than once, and two bytes each are held. Errors: no samples, rows of unequal width, a configuration out of bounds.
 func Fit(cfg Config, samples iter.Seq[Sample]) (*Normalizer, error) {
 	settings, sensors, err := widths(samples)
 	if err != nil {
@@ -150,6 +155,7 @@ func Fit(cfg Config, samples iter.Seq[Sample]) (*Normalizer, error) {
 		}
 		n.Regimes = append(n.Regimes, m.regime(c))
 	}
+	n.listen(healthy, all, samples, of)
 	return n, nil
 }
 
@@ -271,7 +277,8 @@ func (r *Regime) Z(sensors, out []float64) {
 	}
 }
 
-// Varying returns the sensors that vary in every condition, in ascending order: those worth learning from.
+// Varying returns the sensors that vary in every condition, and the silent ones, in ascending order: those worth learning
+// from.
 func (n *Normalizer) Varying() []int {
 	var keep []int
 	for i := range n.Regimes[0].Std {
@@ -300,7 +307,7 @@ func (n *Normalizer) Validate(settings, sensors int) error {
 				k, len(r.Center), len(r.Mean), len(r.Std), settings, sensors)
 		}
 	}
-	return nil
+	return n.validateSilent(sensors)
 }
 
 // moments accumulates mean and variance per sensor by Welford's recurrence (Technometrics 1962), skipping missing values.
@@ -341,12 +348,19 @@ const constantShare = 1e-7
 func (m *moments) regime(center []float64) Regime {
 	r := Regime{Center: slices.Clone(center), Mean: slices.Clone(m.mean), Std: make([]float64, len(m.mean)), Rows: m.rows, Units: len(m.units)}
 	for i := range r.Std {
-		if m.n[i] < 2 {
-			continue
-		}
-		if s := math.Sqrt(m.m2[i] / m.n[i]); s > constantShare*math.Abs(m.mean[i]) {
-			r.Std[i] = s
-		}
+		r.Std[i] = m.std(i)
 	}
 	return r
+}
+
+// std is the standard deviation of sensor i, 0 where it is constant or not known.
+func (m *moments) std(i int) float64 {
+	if m.n[i] < 2 {
+		return 0
+	}
+	s := math.Sqrt(m.m2[i] / m.n[i])
+	if !(s > constantShare*math.Abs(m.mean[i])) {
+		return 0
+	}
+	return s
 }

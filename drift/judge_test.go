@@ -1,9 +1,11 @@
 package drift_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -280,5 +282,66 @@ func TestEstimatedError(t *testing.T) {
 	report = judge(t, ref, w)
 	if want := math.Sqrt((900+3*36)/4.) / 12; report.EstimateRatio == nil || math.Abs(*report.EstimateRatio-want) > 1e-9 || *report.Coverage != 0.75 {
 		t.Errorf("with outcomes %v and %v, want %v and 0.75", report.EstimateRatio, report.Coverage, want)
+	}
+}
+
+// counts lets sensor f, which is constant else, count errors from an age on.
+func counts(readings []turbofan.Reading, from int) []turbofan.Reading {
+	for i, r := range readings {
+		readings[i].Sensors[5] = math.Floor(max(0, float64(r.Cycle-from)) / 3)
+	}
+	return readings
+}
+
+// A channel that is constant until a unit fails has no spread in young bands of age: that is no drift, in a condition that
+// training never saw neither, and it is heard when it speaks early.
+func TestErrorCounter(t *testing.T) {
+	var units []turbofan.History
+	for u := range 60 {
+		f := newFleet(1, uint64(100+u))
+		h := turbofan.History{UnitID: fmt.Sprint(u), FailedAtCycle: pumpLife}
+		for cycle := 1; cycle <= pumpLife; cycle++ {
+			h.Readings = append(h.Readings, world{load: 1}.reading(f.rng, h.UnitID, cycle))
+		}
+		counts(h.Readings, 90)
+		units = append(units, h)
+	}
+	ref, err := reference.Learn(reference.DefaultConfig(), pump(), units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(ref.Keep, 5) {
+		t.Fatalf("the reference watches %v, want the counter among them", ref.Keep)
+	}
+	for _, c := range []struct {
+		name    string
+		load    float64
+		from    int
+		verdict turbofan.Verdict
+		because string
+	}{
+		{"as in training", 1, 90, turbofan.NoDrift, "psi("},
+		{"a new condition", 2, 90, turbofan.NoDrift, "psi("},
+		{"early errors", 1, 30, turbofan.Drifted, "psi(f)="},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			all := counts(newFleet(60, 15).read(world{load: c.load}, 12000), c.from)
+			cfg := drift.DefaultConfig()
+			cfg.Rank = 1 // one sensor is enough
+			seen := drift.NewConditions(ref, cfg)
+			for i := range all {
+				seen.Learn(&all[i])
+			}
+			report, err := drift.Judge(ref, drift.Window{Readings: stored(all[len(all)-1000:]), Unseen: seen.Unseen()}, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if report.Verdict != c.verdict || !strings.HasPrefix(report.Because, c.because) || len(report.Quality) > 0 {
+				t.Errorf("verdict %s because %q, quality %+v, want %s with %q", report.Verdict, report.Because, report.Quality, c.verdict, c.because)
+			}
+			if _, err := json.Marshal(report); err != nil {
+				t.Errorf("the report cannot be sent: %v", err)
+			}
+		})
 	}
 }

@@ -33,6 +33,16 @@ func fleet(units int) []turbofan.History {
 	return out
 }
 
+// counting lets the first sensor, which says nothing, count errors in the last quarter of each life.
+func counting(units []turbofan.History) []turbofan.History {
+	for _, h := range units {
+		for i := range h.Readings {
+			h.Readings[i].Sensors[0] = float64(max(0, i-3*h.FailedAtCycle/4))
+		}
+	}
+	return units
+}
+
 func schema() turbofan.Schema {
 	s := turbofan.CMAPSS()
 	s.Sensors = s.Sensors[:3]
@@ -68,26 +78,67 @@ func TestColumns(t *testing.T) {
 
 // A row may depend on readings up to now only: cutting off the future must not change it by one bit.
 func TestTruncatedHistoryGivesTheSameRow(t *testing.T) {
-	units := fleet(12)
-	s := fit(t, feature.Wide(), units)
-	full, err := s.Transform(units[:1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range []int{1, 2, 5, 39, 40, 41, 77, len(units[0].Readings)} {
-		cut := units[0]
-		cut.Readings = cut.Readings[:n]
-		rows, err := s.Transform([]turbofan.History{cut})
+	for name, units := range map[string][]turbofan.History{"two sensors": fleet(12), "an error counter": counting(fleet(12))} {
+		s := fit(t, feature.Wide(), units)
+		full, err := s.Transform(units[:1])
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range n {
-			for j, v := range rows.Row(i) {
-				if w := full.Row(i)[j]; math.Float32bits(v) != math.Float32bits(w) && !(v != v && w != w) {
-					t.Fatalf("history of %d: row %d column %s is %v, with the future %v", n, i, s.Columns[j], v, w)
+		for _, n := range []int{1, 2, 5, 39, 40, 41, 77, 3 * len(units[0].Readings) / 4, len(units[0].Readings)} {
+			cut := units[0]
+			cut.Readings = cut.Readings[:n]
+			rows, err := s.Transform([]turbofan.History{cut})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range n {
+				for j, v := range rows.Row(i) {
+					if w := full.Row(i)[j]; math.Float32bits(v) != math.Float32bits(w) && !(v != v && w != w) {
+						t.Fatalf("%s: history of %d: row %d column %s is %v, with the future %v", name, n, i, s.Columns[j], v, w)
+					}
 				}
 			}
 		}
+	}
+}
+
+// A sensor that is constant until a unit begins to fail is learned from: it may be the best that there is.
+func TestErrorCounterIsAColumn(t *testing.T) {
+	units := counting(fleet(12))
+	s := fit(t, feature.Record(), units)
+	rows, err := s.Transform(units[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, comm, row := s.NewState(), condition.NewCommissioner(s.Normalizer), make([]float32, len(s.Columns))
+	for _, name := range []string{"sensor_1_ewma_0.15", "sensor_1_from_start_40"} {
+		j := slices.Index(s.Columns, name)
+		if j < 0 {
+			t.Fatalf("no column %s in %v", name, s.Columns)
+		}
+		quarter := 3 * units[0].FailedAtCycle / 4
+		for i := range rows.Len() {
+			if v := rows.Row(i)[j]; i <= quarter && v != 0 || i > quarter && !(v > 0) || math.IsInf(float64(v), 0) {
+				t.Fatalf("%s is %v at cycle %d of %d", name, v, i+1, rows.Len())
+			}
+		}
+	}
+	for i := range units[0].Readings {
+		if _, _, err := s.Step(st, comm, &units[0].Readings[i], row); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.EqualFunc(row, rows.Row(i), func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) || a != a && b != b }) {
+			t.Fatalf("cycle %d: streamed %v, in one pass %v", i+1, row, rows.Row(i))
+		}
+	}
+	for u := range units {
+		for i := range units[u].Readings {
+			x := units[u].Readings[i].Sensors
+			x[1], x[2] = 100, 10
+		}
+	}
+	if alone := fit(t, feature.Record(), units); !slices.Equal(alone.Keep, []int{0}) {
+		t.Errorf("kept %v of a fleet in which only the counter says anything", alone.Keep)
 	}
 }
 
@@ -218,7 +269,7 @@ func TestFitRefuses(t *testing.T) {
 		want  string
 	}{
 		"no units":   {feature.Record(), nil, "fit features: no readings"},
-		"flat":       {feature.Record(), flat, "no sensor varies in every operating condition: there is nothing to learn from (how a sensor varies is measured over the first 20 cycles of each unit, while it is healthy)"},
+		"flat":       {feature.Record(), flat, "no sensor varies in every operating condition: there is nothing to learn from (how a sensor varies is measured over the first 20 cycles of each unit, while it is healthy; of one that is constant there, over all)"},
 		"ewma":       {bad(func(c *feature.Config) { c.EWMA = []float64{1.5} }), fleet(3), "feature.ewma[0]: must be above 0 and at most 1"},
 		"window":     {bad(func(c *feature.Config) { c.Slope = []int{0} }), fleet(3), "feature.slope[0]: must be from 1 to 1000"},
 		"no start":   {bad(func(c *feature.Config) { c.BaselineCycles = 0 }), fleet(3), "feature.health_index: needs baseline_cycles above 0"},

@@ -119,7 +119,8 @@ type Spec struct {
 	Config     Config                `json:"config"`
 	Schema     turbofan.Schema       `json:"schema"`
 	Normalizer *condition.Normalizer `json:"normalizer"`
-	// Keep lists the sensors that vary in every training condition, by index into the schema.
+	// Keep lists the sensors that vary in every training condition, and those that leave one value only when a unit fails,
+	// by index into the schema.
 	Keep []int `json:"keep"`
 	// Health holds the ridge weights of each health index over kept sensors, intercept last. Empty without a health index.
 	Health [][]float64 `json:"health,omitempty"`
@@ -295,7 +296,7 @@ func Fit(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, e
 	}
 	s := &Spec{Config: cfg, Schema: schema, Normalizer: n, Keep: n.Varying()}
 	if len(s.Keep) == 0 {
-		return nil, turbofan.Errorf(turbofan.EInvalid, "no sensor varies in every operating condition: there is nothing to learn from (how a sensor varies is measured over the first %d cycles of each unit, while it is healthy)", cfg.Condition.HealthyCycles)
+		return nil, turbofan.Errorf(turbofan.EInvalid, "no sensor varies in every operating condition: there is nothing to learn from (how a sensor varies is measured over the first %d cycles of each unit, while it is healthy; of one that is constant there, over all)", cfg.Condition.HealthyCycles)
 	}
 	if cfg.HealthIndex {
 		if s.Health, err = fitHealth(s, units); err != nil {

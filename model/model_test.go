@@ -591,3 +591,25 @@ func TestPredictHistoriesRefusesAnotherSchema(t *testing.T) {
 		t.Errorf("a unit without readings: %v", err)
 	}
 }
+
+// A counter that is silent until a unit begins to fail is what tells the end of a fleet whose other sensors say little.
+func TestErrorCounterIsLearned(t *testing.T) {
+	rmse := func(counts bool) float64 {
+		units := fleet(30, 1)
+		for _, h := range units {
+			for i, r := range h.Readings {
+				left := h.FailedAtCycle - r.Cycle
+				r.Sensors[1], r.Sensors[2] = 100+float64(i%7), 10+float64(i%5)
+				if counts && left < 40 {
+					r.Sensors[0] += float64(40 - left)
+				}
+			}
+		}
+		return float64(train(t, small(model.Boosting), units).Metrics().RMSEClipped)
+	}
+	with, without := rmse(true), rmse(false)
+	if !(with < 0.8*without) {
+		t.Errorf("RMSE %.1f with an error counter and %.1f without", with, without)
+	}
+	t.Logf("RMSE %.1f with an error counter and %.1f without", with, without)
+}

@@ -131,7 +131,8 @@ func Build(cfg Config, schema turbofan.Schema, n *condition.Normalizer, keep []i
 const maxTail = 200
 
 // spread sets what is known of how units differ. Each condition has its own spread: how much of a unit's own wear a
-// sensor shows depends on it.
+// sensor shows depends on it. Silent sensors have no part in it: young units do not differ in them at all, so that the
+// first error that one counts would lie outside of any spread.
 func (r *Reference) spread(cfg Config, values [][]float64, age, unit, regime []int) error {
 	r.Spreads = make([]*stat.Spread, len(r.Normalizer.Regimes))
 	type window struct{ unit, band int }
@@ -145,7 +146,11 @@ func (r *Reference) spread(cfg Config, values [][]float64, age, unit, regime []i
 				continue
 			}
 			for j := range values {
-				part[j] = append(part[j], values[j][row])
+				v := values[j][row]
+				if r.silent(j) {
+					v = math.NaN()
+				}
+				part[j] = append(part[j], v)
 			}
 			ages, units = append(ages, age[row]), append(units, unit[row])
 		}
@@ -173,6 +178,11 @@ func (r *Reference) spread(cfg Config, values [][]float64, age, unit, regime []i
 	slices.SortFunc(r.SpreadTail, func(a, b float64) int { return cmp.Compare(b, a) })
 	r.SpreadTail = r.SpreadTail[:min(len(r.SpreadTail), maxTail)]
 	return nil
+}
+
+// silent reports whether sensor j of Keep rests at one value while units are healthy.
+func (r *Reference) silent(j int) bool {
+	return len(r.Normalizer.Silent) > 0 && r.Normalizer.Silent[r.Keep[j]] > 0
 }
 
 // Further returns how many windows of the reference's own units lie as far out as ratio, or further; false where they

@@ -275,7 +275,7 @@ func printTrained(w io.Writer, asJSON bool, m *model.Model, v turbofan.ModelVers
 		fmt.Fprintf(w, "  %s (%s): RMSE %.2f, interval covers %.1f%% at width %.1f\n", o.Subset, turbofan.Count(o.Units, "unit"), o.RMSEClipped, 100*o.Coverage, o.Width)
 	}
 	if names := leftOut(m); len(names) > 0 {
-		fmt.Fprintf(w, "left out, for they are missing or do not vary while units are healthy: %s\n", strings.Join(names, ", "))
+		fmt.Fprintf(w, "left out, for they are missing or do not vary in every operating condition: %s\n", strings.Join(names, ", "))
 	}
 	if out != "" {
 		fmt.Fprintf(w, "written to %s\n", out)
