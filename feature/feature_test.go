@@ -204,7 +204,7 @@ func TestRowsMatchTheirDefinition(t *testing.T) {
 func TestLateUnitHasNoStart(t *testing.T) {
 	units := fleet(12)
 	s := fit(t, feature.Record(), units)
-	rows, err := s.TransformLate(units[:1], []int{50})
+	rows, err := s.TransformSome(units[:1], feature.Take{Start: []int{50}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +413,7 @@ func TestRowsSayWhoJoinedLate(t *testing.T) {
 	s := fit(t, feature.Record(), units)
 	start := make([]int, len(units))
 	start[0] = 50
-	late, err := s.TransformLate(units, start)
+	late, err := s.TransformSome(units, feature.Take{Start: start})
 	if err != nil {
 		t.Fatal(err)
 	}

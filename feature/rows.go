@@ -77,11 +77,6 @@ func (s *Spec) Transform(units []turbofan.History) (*Rows, error) {
 	return s.TransformSome(units, Take{})
 }
 
-// TransformLate replays history i from its reading start[i] on; see Take.
-func (s *Spec) TransformLate(units []turbofan.History, start []int) (*Rows, error) {
-	return s.TransformSome(units, Take{Start: start})
-}
-
 // TransformSome is Transform for the readings that take names: the matrix has no more rows than these, however long the
 // histories are.
 func (s *Spec) TransformSome(units []turbofan.History, take Take) (*Rows, error) {

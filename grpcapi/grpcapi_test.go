@@ -154,7 +154,7 @@ func TestInferenceClient(t *testing.T) {
 		t.Skip("TestInferenceClient needs .venv/oip: run scripts/test.sh")
 	}
 	addr, _ := serve(t, newPredictor(), grpcapi.Options{}, httpapi.Options{})
-	out, err := exec.CommandContext(t.Context(), python, "testdata/oip_client.py", addr).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), python, "../httpapi/testdata/oip_grpc.py", addr).CombinedOutput()
 	if err != nil || !strings.HasSuffix(strings.TrimSpace(string(out)), "ok") {
 		t.Errorf("%v\n%s", err, out)
 	}

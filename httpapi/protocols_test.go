@@ -49,7 +49,7 @@ func runClient(t *testing.T, python string, args ...string) {
 func TestInferenceClient(t *testing.T) {
 	python := venv(t, "oip")
 	u := serve(t, roles(t)["predict"], nil)
-	runClient(t, python, "testdata/oip_client.py", strings.TrimPrefix(u, "http://"))
+	runClient(t, python, "testdata/oip_http.py", strings.TrimPrefix(u, "http://"))
 }
 
 func TestScoringClient(t *testing.T) {

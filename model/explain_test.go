@@ -45,7 +45,7 @@ func TestExplanationsAddUpOnCMAPSS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		late, err := m.Spec().TransformLate(testSet.Units, start)
+		late, err := m.Spec().TransformSome(testSet.Units, feature.Take{Start: start})
 		if err != nil {
 			t.Fatal(err)
 		}

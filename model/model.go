@@ -235,7 +235,7 @@ func (m *Model) lateAnswers(units []turbofan.History) ([]scored, error) {
 			start[u] = mid
 		}
 	}
-	rows, err := m.spec.TransformLate(units, start)
+	rows, err := m.spec.TransformSome(units, feature.Take{Start: start})
 	if err != nil {
 		return nil, err
 	}

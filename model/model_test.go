@@ -15,6 +15,7 @@ import (
 
 	"turbofan"
 	"turbofan/dataset"
+	"turbofan/feature"
 	"turbofan/model"
 	"turbofan/tree"
 )
@@ -427,7 +428,7 @@ func TestLateUnitsHaveTheirOwnLearner(t *testing.T) {
 	}
 	start := make([]int, len(units))
 	start[3] = 60
-	rows, err := with.Spec().TransformLate(units, start)
+	rows, err := with.Spec().TransformSome(units, feature.Take{Start: start})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"turbofan/dataset"
+	"turbofan/feature"
 	"turbofan/model"
 )
 
@@ -67,7 +68,7 @@ func TestONNXRuntimeAnswersAlike(t *testing.T) {
 			for u := range start {
 				start[u] = 10 + u%20
 			}
-			late, err := m.Spec().TransformLate(testSet.Units, start)
+			late, err := m.Spec().TransformSome(testSet.Units, feature.Take{Start: start})
 			if err != nil {
 				t.Fatal(err)
 			}

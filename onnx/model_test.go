@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"turbofan/dataset"
+	"turbofan/feature"
 	"turbofan/model"
 )
 
@@ -45,7 +46,7 @@ func TestArtifactAnswersAlike(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			late, err := m.Spec().TransformLate(held.Units, []int{9, 10, 11, 12})
+			late, err := m.Spec().TransformSome(held.Units, feature.Take{Start: []int{9, 10, 11, 12}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -174,20 +174,7 @@ func (d *RegistryDB) SearchExperiments(ctx context.Context, query turbofan.Searc
 		return nil, "", err
 	}
 	s.view("e.lifecycle_stage", query.View)
-	var found []turbofan.Experiment
-	var next string
-	err = d.view(ctx, func(q queryer) error {
-		next, err = s.page(ctx, q, experimentColumns, query.Limit, query.PageToken, func(dest func(...any) error) error {
-			e, err := scanExperiment(dest)
-			found = append(found, e)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return loadExperimentTags(ctx, q, found)
-	})
-	return found, next, err
+	return searchPage(ctx, d, s, experimentColumns, query, scanExperiment, loadExperimentTags)
 }
 
 // view restricts a search to a lifecycle stage.

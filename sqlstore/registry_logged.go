@@ -192,19 +192,7 @@ func (d *RegistryDB) SearchLoggedModels(ctx context.Context, query turbofan.Logg
 		cond, args := datasetTerm(query.Datasets)
 		s.and("EXISTS (SELECT 1 FROM logged_model_metrics o WHERE o.logged_model_id = l.id AND "+cond+")", args...)
 	}
-	var found []foundLogged
-	var next string
-	err = d.view(ctx, func(q queryer) error {
-		next, err = s.page(ctx, q, loggedModelColumns, query.Limit, query.PageToken, func(dest func(...any) error) error {
-			f, err := scanLogged(dest)
-			found = append(found, f)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return loadLoggedModels(ctx, q, found)
-	})
+	found, next, err := searchPage(ctx, d, s, loggedModelColumns, query.SearchQuery, scanLogged, loadLoggedModels)
 	models := make([]turbofan.LoggedModel, len(found))
 	for i := range found {
 		models[i] = found[i].model

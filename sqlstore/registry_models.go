@@ -168,19 +168,7 @@ func (d *RegistryDB) SearchModels(ctx context.Context, query turbofan.SearchQuer
 	if err != nil {
 		return nil, "", err
 	}
-	var found []foundModel
-	var next string
-	err = d.view(ctx, func(q queryer) error {
-		next, err = s.page(ctx, q, modelColumns, query.Limit, query.PageToken, func(dest func(...any) error) error {
-			f, err := scanModel(dest)
-			found = append(found, f)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return loadModels(ctx, q, found)
-	})
+	found, next, err := searchPage(ctx, d, s, modelColumns, query, scanModel, loadModels)
 	models := make([]turbofan.RegisteredModel, len(found))
 	for i := range found {
 		models[i] = found[i].model

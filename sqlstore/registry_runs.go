@@ -200,13 +200,7 @@ func (s *searchSQL) runs(ctx context.Context, q queryer, query turbofan.SearchQu
 	}
 	s.and(column+" IN ("+marks(len(experiments))+")", anys(experiments)...)
 	s.view("r.lifecycle_stage", query.View)
-	var found []foundRun
-	next, err := s.page(ctx, q, runColumns, query.Limit, query.PageToken, func(dest func(...any) error) error {
-		f, err := scanRun(dest)
-		found = append(found, f)
-		return err
-	})
-	return found, next, err
+	return readPage(ctx, q, s, runColumns, query, scanRun)
 }
 
 // rareMatches is how many runs a condition may match for a search to start from them. Above it, walking the runs in

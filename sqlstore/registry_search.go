@@ -305,6 +305,29 @@ func (s *searchSQL) page(ctx context.Context, q queryer, columns string, limit i
 	return next, err
 }
 
+// readPage reads one page of what a search finds, each row by scan.
+func readPage[T any](ctx context.Context, q queryer, s *searchSQL, columns string, query turbofan.SearchQuery,
+	scan func(dest func(...any) error) (T, error)) (found []T, next string, err error) {
+	next, err = s.page(ctx, q, columns, query.Limit, query.PageToken, func(dest func(...any) error) error {
+		row, err := scan(dest)
+		found = append(found, row)
+		return err
+	})
+	return found, next, err
+}
+
+// searchPage is readPage in a snapshot of its own, and load adds what other tables hold of the rows.
+func searchPage[T any](ctx context.Context, d *RegistryDB, s *searchSQL, columns string, query turbofan.SearchQuery,
+	scan func(dest func(...any) error) (T, error), load func(context.Context, queryer, []T) error) (found []T, next string, err error) {
+	err = d.view(ctx, func(q queryer) error {
+		if found, next, err = readPage(ctx, q, s, columns, query, scan); err != nil {
+			return err
+		}
+		return load(ctx, q, found)
+	})
+	return found, next, err
+}
+
 func (s *searchSQL) orderBy() string {
 	var parts []string
 	for _, k := range s.keys {

@@ -175,19 +175,7 @@ func (d *RegistryDB) SearchModelVersions(ctx context.Context, query turbofan.Sea
 	if err != nil {
 		return nil, "", err
 	}
-	var found []foundVersion
-	var next string
-	err = d.view(ctx, func(q queryer) error {
-		next, err = s.page(ctx, q, versionColumns, query.Limit, query.PageToken, func(dest func(...any) error) error {
-			f, err := scanVersion(dest)
-			found = append(found, f)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		return loadVersions(ctx, q, found)
-	})
+	found, next, err := searchPage(ctx, d, s, versionColumns, query, scanVersion, loadVersions)
 	versions := make([]turbofan.ModelVersion, len(found))
 	for i := range found {
 		versions[i] = found[i].version

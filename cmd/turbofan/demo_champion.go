@@ -110,47 +110,59 @@ func (d *demo) quarterKeys() map[string]int {
 	return out
 }
 
-func (d *demo) compareSubsets(before, after *model.Model) []subsetComparison {
-	known := map[string]model.UnitError{}
-	for _, u := range before.HeldOut() {
-		known[u.Unit] = u
-	}
+// errorSum adds up the held-out errors of units.
+type errorSum struct {
+	units     int
+	sse, rows float64
+}
+
+// rmse is NaN where nothing was added.
+func (e errorSum) rmse() float64 { return math.Sqrt(e.sse / e.rows) }
+
+// bySubset adds up what m's cross-validation said of the units it learned from, those that keep takes, by subsetOf.
+func (d *demo) bySubset(m *model.Model, keep func(model.UnitError) bool) []errorSum {
 	quarters := d.quarterKeys()
-	type total struct{ old, new, rows float64 }
-	totals, units := make([]total, len(d.quarters)+1), make([]int, len(d.quarters)+1)
-	for _, u := range after.HeldOut() {
-		if k, ok := known[u.Unit]; ok && k.Rows == u.Rows && u.Rows > 0 {
-			q := d.subsetOf(u.Unit, quarters)
-			t := &totals[q]
-			t.old, t.new, t.rows = t.old+k.SSE, t.new+u.SSE, t.rows+float64(u.Rows)
-			units[q]++
+	out := make([]errorSum, len(d.quarters)+1)
+	for _, u := range m.HeldOut() {
+		if keep(u) {
+			e := &out[d.subsetOf(u.Unit, quarters)]
+			e.units, e.sse, e.rows = e.units+1, e.sse+u.SSE, e.rows+float64(u.Rows)
 		}
 	}
+	return out
+}
+
+// knownTo reports of a unit whether m learned from it too, from the same readings.
+func knownTo(m *model.Model) func(model.UnitError) bool {
+	rows := map[string]int{}
+	for _, u := range m.HeldOut() {
+		rows[u.Unit] = u.Rows
+	}
+	return func(u model.UnitError) bool { return u.Rows > 0 && rows[u.Unit] == u.Rows }
+}
+
+func (d *demo) compareSubsets(before, after *model.Model) []subsetComparison {
+	olds, news := d.bySubset(before, knownTo(after)), d.bySubset(after, knownTo(before))
 	var out []subsetComparison
-	for q, t := range totals {
-		if units[q] < 2 {
+	for q, old := range olds {
+		if old.units < 2 {
 			continue
 		}
 		name := d.quarters[0].Subset + ", baseline"
 		if q < len(d.quarters) {
 			name = d.quarters[q].Subset
 		}
-		out = append(out, subsetComparison{name, units[q], math.Sqrt(t.old / t.rows), math.Sqrt(t.new / t.rows), math.Sqrt(t.new / t.old)})
+		was, is := old.rmse(), news[q].rmse()
+		out = append(out, subsetComparison{name, old.units, was, is, is / was})
 	}
 	return out
 }
 
 func (d *demo) judgeChampion(version string, m *model.Model) (championSummary, error) {
 	out := championSummary{Version: version}
-	quarters := d.quarterKeys()
-	sse, rows, units := make([]float64, len(d.quarters)+1), make([]float64, len(d.quarters)+1), make([]int, len(d.quarters)+1)
-	for _, u := range m.HeldOut() {
-		q := d.subsetOf(u.Unit, quarters)
-		sse[q], rows[q] = sse[q]+u.SSE, rows[q]+float64(u.Rows)
-		units[q]++
-	}
+	sums := d.bySubset(m, func(model.UnitError) bool { return true })
 	for i, q := range d.quarters {
-		c := championSubset{Subset: q.Subset, Units: units[i], RMSE: model.Number(math.Sqrt(sse[i] / rows[i])), RMSETest: model.Number(math.NaN())}
+		c := championSubset{Subset: q.Subset, Units: sums[i].units, RMSE: model.Number(sums[i].rmse()), RMSETest: model.Number(math.NaN())}
 		if i > 0 {
 			_, test, err := dataset.LoadCMAPSS(d.loc.Dir, q.Subset)
 			if err != nil {

@@ -33,9 +33,16 @@ func newLogger(c logConfig, w io.Writer) (*slog.Logger, error) {
 		return nil, err
 	}
 	w = keyless{w}
-	opt := &slog.HandlerOptions{Level: level}
 	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opt)), nil
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: inSeconds})), nil
 	}
-	return slog.New(slog.NewTextHandler(w, opt)), nil
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})), nil
+}
+
+// inSeconds names the unit of a duration, which slog writes as a bare number of nanoseconds in JSON: took_seconds.
+func inSeconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.Float64(a.Key+"_seconds", a.Value.Duration().Seconds())
+	}
+	return a
 }

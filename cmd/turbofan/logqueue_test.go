@@ -112,3 +112,18 @@ func TestLogHidesKeys(t *testing.T) {
 		}
 	}
 }
+
+// TestDurationsInLogs reads how long something took, in both formats, with its unit.
+func TestDurationsInLogs(t *testing.T) {
+	for format, want := range map[string]string{"text": "took=1.5ms", "json": `"took_seconds":0.0015`} {
+		var out bytes.Buffer
+		log, err := newLogger(logConfig{Level: "info", Format: format}, &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("request", "took", 1500*time.Microsecond)
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s: %s does not say %s", format, out.String(), want)
+		}
+	}
+}
