@@ -130,6 +130,9 @@ func Fit(cfg Config, samples iter.Seq[Sample]) (*Normalizer, error) {
 	}
 	cfg.Tolerance = slices.Clone(cfg.Tolerance)
 	centers, of := cluster(cfg, samples)
+	if len(centers) == 0 {
+		return nil, errors.New("fit normalizer: samples could not be ranged over again")
+	}
 	healthy := make([]moments, len(centers))
 	all := make([]moments, len(centers))
 	for i := range centers {

@@ -1,6 +1,7 @@
 package feature_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -51,7 +52,7 @@ func schema() turbofan.Schema {
 
 func fit(t testing.TB, cfg feature.Config, units []turbofan.History) *feature.Spec {
 	t.Helper()
-	s, err := feature.Fit(cfg, schema(), units)
+	s, err := feature.Fit(t.Context(), cfg, schema(), units)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,14 +81,14 @@ func TestColumns(t *testing.T) {
 func TestTruncatedHistoryGivesTheSameRow(t *testing.T) {
 	for name, units := range map[string][]turbofan.History{"two sensors": fleet(12), "an error counter": counting(fleet(12))} {
 		s := fit(t, feature.Wide(), units)
-		full, err := s.Transform(units[:1])
+		full, err := s.Transform(t.Context(), units[:1])
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range []int{1, 2, 5, 39, 40, 41, 77, 3 * len(units[0].Readings) / 4, len(units[0].Readings)} {
 			cut := units[0]
 			cut.Readings = cut.Readings[:n]
-			rows, err := s.Transform([]turbofan.History{cut})
+			rows, err := s.Transform(t.Context(), []turbofan.History{cut})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,7 +107,7 @@ func TestTruncatedHistoryGivesTheSameRow(t *testing.T) {
 func TestErrorCounterIsAColumn(t *testing.T) {
 	units := counting(fleet(12))
 	s := fit(t, feature.Record(), units)
-	rows, err := s.Transform(units[:1])
+	rows, err := s.Transform(t.Context(), units[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +147,7 @@ func TestErrorCounterIsAColumn(t *testing.T) {
 func TestRowsMatchTheirDefinition(t *testing.T) {
 	units := fleet(12)
 	s := fit(t, feature.Wide(), units)
-	rows, err := s.Transform(units[:1])
+	rows, err := s.Transform(t.Context(), units[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +205,7 @@ func TestRowsMatchTheirDefinition(t *testing.T) {
 func TestLateUnitHasNoStart(t *testing.T) {
 	units := fleet(12)
 	s := fit(t, feature.Record(), units)
-	rows, err := s.TransformSome(units[:1], feature.Take{Start: []int{50}})
+	rows, err := s.TransformSome(t.Context(), units[:1], feature.Take{Start: []int{50}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +230,7 @@ func TestMissingSensorLeavesTheRestAlone(t *testing.T) {
 	gap := h.Readings[60]
 	gap.Sensors = []float64{5, math.NaN(), gap.Sensors[2]}
 	h.Readings[60] = gap
-	rows, err := s.Transform([]turbofan.History{h})
+	rows, err := s.Transform(t.Context(), []turbofan.History{h})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +277,7 @@ func TestFitRefuses(t *testing.T) {
 		"cap":        {bad(func(c *feature.Config) { c.Cap = 0 }), fleet(3), "feature.cap: must be above 0"},
 		"late start": {bad(func(c *feature.Config) { c.LateStart = 0 }), fleet(3), "feature.late_start: must be at least 1"},
 	} {
-		if _, err := feature.Fit(c.cfg, schema(), c.units); err == nil || err.Error() != c.want {
+		if _, err := feature.Fit(t.Context(), c.cfg, schema(), c.units); err == nil || err.Error() != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
 	}
@@ -295,7 +296,7 @@ func TestHealthIndexIsBounded(t *testing.T) {
 		r := &h.Readings[59]
 		r.Sensors = slices.Clone(r.Sensors)
 		r.Sensors[s.Keep[0]] += beyond
-		rows, err := s.Transform([]turbofan.History{h})
+		rows, err := s.Transform(t.Context(), []turbofan.History{h})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -383,7 +384,7 @@ func TestFaultModes(t *testing.T) {
 	if len(s.Health) != 2 {
 		t.Fatalf("found %d health indexes, want one for each of two fault modes", len(s.Health))
 	}
-	rows, err := s.Transform(units)
+	rows, err := s.Transform(t.Context(), units)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,11 +414,11 @@ func TestRowsSayWhoJoinedLate(t *testing.T) {
 	s := fit(t, feature.Record(), units)
 	start := make([]int, len(units))
 	start[0] = 50
-	late, err := s.TransformSome(units, feature.Take{Start: start})
+	late, err := s.TransformSome(t.Context(), units, feature.Take{Start: start})
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := s.Transform(units[:1])
+	own, err := s.Transform(t.Context(), units[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -432,12 +433,12 @@ func TestSomeRowsAreThoseOfAll(t *testing.T) {
 	units := fleet(6)
 	s := fit(t, feature.Wide(), units)
 	for name, start := range map[string][]int{"own start": nil, "joined late": {60, 0, 10, 1000, 30, 3}} {
-		all, err := s.TransformSome(units, feature.Take{Start: start})
+		all, err := s.TransformSome(t.Context(), units, feature.Take{Start: start})
 		if err != nil {
 			t.Fatal(err)
 		}
 		keep := []int{0, 1, 40, 41, all.Len() / 2, all.Len() - 1}
-		some, err := s.TransformSome(units, feature.Take{Start: start, Keep: keep})
+		some, err := s.TransformSome(t.Context(), units, feature.Take{Start: start, Keep: keep})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -455,7 +456,7 @@ func TestSomeRowsAreThoseOfAll(t *testing.T) {
 			same("kept", some, i, of)
 		}
 		at := 0
-		err = s.Blocks(units, feature.Take{Start: start}, 100, func(block *feature.Rows) error {
+		err = s.Blocks(t.Context(), units, feature.Take{Start: start}, 100, func(block *feature.Rows) error {
 			for i := range block.Len() {
 				same("of a block", block, i, at)
 				at++
@@ -465,13 +466,65 @@ func TestSomeRowsAreThoseOfAll(t *testing.T) {
 		if err != nil || at != all.Len() {
 			t.Errorf("%s: blocks have %d rows of %d, error %v", name, at, all.Len(), err)
 		}
-		none, err := s.TransformSome(units, feature.Take{Start: start, Keep: []int{}})
+		none, err := s.TransformSome(t.Context(), units, feature.Take{Start: start, Keep: []int{}})
 		if err != nil || none.Len() != 0 {
 			t.Errorf("%s: none of the readings gave %d rows, error %v", name, none.Len(), err)
 		}
 	}
 	stop := errors.New("enough")
-	if err := s.Blocks(units, feature.Take{}, 10, func(*feature.Rows) error { return stop }); err != stop {
+	if err := s.Blocks(t.Context(), units, feature.Take{}, 10, func(*feature.Rows) error { return stop }); err != stop {
 		t.Errorf("Blocks returned %v, want the error of its function", err)
+	}
+}
+
+// ending is a context that ends when it was asked so many times.
+type ending struct {
+	context.Context
+	left int
+}
+
+func (c *ending) Err() error {
+	if c.left--; c.left < 0 {
+		return context.Canceled
+	}
+	return nil
+}
+
+// Whenever a pass over a fleet is no longer wanted, it stops with the context's error and gives nothing half done.
+func TestPassesStopWithTheContext(t *testing.T) {
+	units := counting(fleet(12))
+	s := fit(t, feature.Record(), units)
+	for name, pass := range map[string]func(context.Context) (bool, error){
+		"fit": func(ctx context.Context) (bool, error) {
+			s, err := feature.Fit(ctx, feature.Record(), schema(), units)
+			return s != nil, err
+		},
+		"transform": func(ctx context.Context) (bool, error) { r, err := s.Transform(ctx, units); return r != nil, err },
+		"blocks": func(ctx context.Context) (bool, error) {
+			return false, s.Blocks(ctx, units, feature.Take{}, 100, func(*feature.Rows) error { return nil })
+		},
+		"skipped": func(ctx context.Context) (bool, error) {
+			return false, s.Blocks(ctx, units, feature.Take{Keep: []int{1500}}, 100, func(*feature.Rows) error { return nil })
+		},
+		"late units": func(ctx context.Context) (bool, error) {
+			r, err := s.TransformSome(ctx, units, feature.Take{Start: slices.Repeat([]int{60}, len(units))})
+			return r != nil, err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			for ; ; asked++ {
+				gave, err := pass(&ending{t.Context(), asked})
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, context.Canceled) || gave {
+					t.Fatalf("ended when asked %d times: %v, a result: %v", asked, err, gave)
+				}
+			}
+			if asked < len(units)/2 {
+				t.Errorf("asked %d times over %d units", asked, len(units))
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package feature
 
 import (
+	"context"
 	"fmt"
 	"math"
 
@@ -13,9 +14,12 @@ import (
 // fitHealth fits wear = cap − min(RUL, cap) by ridge regression (Hoerl and Kennard 1970) on each sensor's change since
 // the unit's own start: over the units of each fault mode, or over all units where modes cannot be told apart. The
 // intercept is not penalised. Weights over kept sensors, intercept last. It sets the range of changes that s was fitted on.
-func fitHealth(s *Spec, units []turbofan.History) ([][]float64, error) {
+func fitHealth(ctx context.Context, s *Spec, units []turbofan.History) ([][]float64, error) {
 	n := len(s.Keep)
-	modes := faultModes(s, units)
+	modes, err := faultModes(ctx, s, units)
+	if err != nil {
+		return nil, err
+	}
 	all := newRidge(n)
 	by := make([]*ridge, s.Config.FaultModes)
 	for k := range by {
@@ -31,6 +35,9 @@ func fitHealth(s *Spec, units []turbofan.History) ([][]float64, error) {
 		}
 		st := s.NewState()
 		for i := range h.Readings {
+			if i%checkEvery == 0 && ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 			rul, _ := h.RUL(i)
 			if !s.changes(st, comm, &h.Readings[i], d) {
 				continue
@@ -149,10 +156,10 @@ const minModeUnits = 4
 // faultModes groups units by how their sensors had changed at the end of life: what breaks differently moves sensors in
 // different directions. It returns the mode of each unit, 0 for one without a known start and end, or nil where there
 // is nothing to tell apart.
-func faultModes(s *Spec, units []turbofan.History) []int {
+func faultModes(ctx context.Context, s *Spec, units []turbofan.History) ([]int, error) {
 	k := s.Config.FaultModes
 	if k < 2 {
-		return nil
+		return nil, nil
 	}
 	n := len(s.Keep)
 	var points [][]float64
@@ -167,6 +174,9 @@ func faultModes(s *Spec, units []turbofan.History) []int {
 		st := s.NewState()
 		end, weight := make([]float64, n), 0.0
 		for i := range h.Readings {
+			if i%checkEvery == 0 && ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
 			if !s.changes(st, comm, &h.Readings[i], d) {
 				continue
 			}
@@ -184,7 +194,7 @@ func faultModes(s *Spec, units []turbofan.History) []int {
 		points, of = append(points, end), append(of, u)
 	}
 	if len(points) < k*minModeUnits {
-		return nil
+		return nil, nil
 	}
 	label := kMeans(points, k)
 	count := make([]int, k)
@@ -195,10 +205,10 @@ func faultModes(s *Spec, units []turbofan.History) []int {
 	}
 	for _, c := range count {
 		if c < minModeUnits {
-			return nil
+			return nil, nil
 		}
 	}
-	return out
+	return out, nil
 }
 
 // modeSmoothing is the factor of the average over the last readings of a life.

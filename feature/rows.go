@@ -1,6 +1,7 @@
 package feature
 
 import (
+	"context"
 	"math"
 
 	"turbofan"
@@ -73,28 +74,32 @@ func (t Take) from(u int, h *turbofan.History) (int, bool) {
 
 // Transform replays histories from their first reading and returns one row for each reading. Conditions that training
 // did not know are commissioned first.
-func (s *Spec) Transform(units []turbofan.History) (*Rows, error) {
-	return s.TransformSome(units, Take{})
+func (s *Spec) Transform(ctx context.Context, units []turbofan.History) (*Rows, error) {
+	return s.TransformSome(ctx, units, Take{})
 }
 
 // TransformSome is Transform for the readings that take names: the matrix has no more rows than these, however long the
 // histories are.
-func (s *Spec) TransformSome(units []turbofan.History, take Take) (*Rows, error) {
+func (s *Spec) TransformSome(ctx context.Context, units []turbofan.History, take Take) (*Rows, error) {
 	n := len(take.Keep)
 	if take.Keep == nil {
 		n = take.replayed(units)
 	}
 	out := s.newRows(n)
-	return out, s.each(units, take, func(h *turbofan.History, unit, i int, row []float32) error {
+	err := s.each(ctx, units, take, func(h *turbofan.History, unit, i int, row []float32) error {
 		out.add(h, unit, i, row, take.Start != nil)
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // Blocks is TransformSome in matrices of at most size rows, each handed to f, which must not keep it.
-func (s *Spec) Blocks(units []turbofan.History, take Take, size int, f func(*Rows) error) error {
+func (s *Spec) Blocks(ctx context.Context, units []turbofan.History, take Take, size int, f func(*Rows) error) error {
 	out := s.newRows(size)
-	err := s.each(units, take, func(h *turbofan.History, unit, i int, row []float32) error {
+	err := s.each(ctx, units, take, func(h *turbofan.History, unit, i int, row []float32) error {
 		out.add(h, unit, i, row, take.Start != nil)
 		if out.Len() < size {
 			return nil
@@ -129,7 +134,7 @@ func (r *Rows) clear() {
 
 // each calls visit for every reading that take names, with its row, which is overwritten after. A history is replayed no
 // further than its last reading to be kept.
-func (s *Spec) each(units []turbofan.History, take Take, visit func(h *turbofan.History, unit, i int, row []float32) error) error {
+func (s *Spec) each(ctx context.Context, units []turbofan.History, take Take, visit func(h *turbofan.History, unit, i int, row []float32) error) error {
 	comm, err := s.Commission(units)
 	if err != nil {
 		return err
@@ -145,6 +150,9 @@ func (s *Spec) each(units []turbofan.History, take Take, visit func(h *turbofan.
 		end := first + len(h.Readings) - from
 		st := s.NewState()
 		for i := from; i < len(h.Readings); i++ {
+			if (i-from)%checkEvery == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
 			out := row
 			if take.Keep != nil {
 				if len(keep) == 0 || keep[0] >= end {

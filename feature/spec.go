@@ -9,6 +9,7 @@
 package feature
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -270,8 +271,9 @@ func (s *Spec) validateRange() error {
 }
 
 // Fit learns the recipe from training histories: the conditions, the sensors that vary and the health index, whose
-// label is min(RUL, cap). Histories whose end is not known count for everything but the health index.
-func Fit(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, error) {
+// label is min(RUL, cap). Histories whose end is not known count for everything but the health index. It stops with ctx's
+// error when ctx ends, as every pass over histories here does.
+func Fit(ctx context.Context, cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -284,13 +286,16 @@ func Fit(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, e
 	if !slices.ContainsFunc(units, func(h turbofan.History) bool { return len(h.Readings) > 0 }) {
 		return nil, turbofan.Errorf(turbofan.EInvalid, "fit features: no readings")
 	}
-	samples := samplesOf(units)
+	samples := samplesOf(ctx, units)
 	given := make([]float64, len(schema.Settings))
 	for i, c := range schema.Settings {
 		given[i] = c.Tolerance
 	}
 	cfg.Condition.Tolerance = condition.AutoTolerance(samples, given)
 	n, err := condition.Fit(cfg.Condition, samples)
+	if ctx.Err() != nil {
+		return nil, ctx.Err() // what was fitted has not seen all samples
+	}
 	if err != nil {
 		return nil, fmt.Errorf("fit features: %w", err)
 	}
@@ -299,7 +304,7 @@ func Fit(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, e
 		return nil, turbofan.Errorf(turbofan.EInvalid, "no sensor varies in every operating condition: there is nothing to learn from (how a sensor varies is measured over the first %d cycles of each unit, while it is healthy; of one that is constant there, over all)", cfg.Condition.HealthyCycles)
 	}
 	if cfg.HealthIndex {
-		if s.Health, err = fitHealth(s, units); err != nil {
+		if s.Health, err = fitHealth(ctx, s, units); err != nil {
 			return nil, err
 		}
 	}
@@ -307,11 +312,17 @@ func Fit(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, e
 	return s, nil
 }
 
-// samplesOf gives every reading of units to the normaliser.
-func samplesOf(units []turbofan.History) iter.Seq[condition.Sample] {
+// checkEvery is how many readings a pass takes before it asks again whether it is still wanted.
+const checkEvery = 4096
+
+// samplesOf gives every reading of units to the normaliser, until ctx ends and none from then on.
+func samplesOf(ctx context.Context, units []turbofan.History) iter.Seq[condition.Sample] {
 	return func(yield func(condition.Sample) bool) {
 		for u := range units {
 			for i := range units[u].Readings {
+				if i%checkEvery == 0 && ctx.Err() != nil {
+					return
+				}
 				r := &units[u].Readings[i]
 				if !yield(condition.Sample{Unit: u, Age: r.Cycle, Settings: r.Settings, Sensors: r.Sensors}) {
 					return

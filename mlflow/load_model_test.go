@@ -61,7 +61,7 @@ func registerChampion(t *testing.T, reg turbofan.Registry) string {
 	if err := reg.SetAlias(t.Context(), "rul", turbofan.ChampionAlias, v.Version); err != nil {
 		t.Fatal(err)
 	}
-	data, err := m.Spec().Transform(held.Units)
+	data, err := m.Spec().Transform(t.Context(), held.Units)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func benchmarkRow(b *testing.B, each func(m *model.Model, row []float32) error) 
 			if err != nil {
 				b.Fatal(err)
 			}
-			rows, err := m.Spec().Transform(data.Units[:4])
+			rows, err := m.Spec().Transform(b.Context(), data.Units[:4])
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -41,11 +41,11 @@ func TestExplanationsAddUpOnCMAPSS(t *testing.T) {
 		for u := range start {
 			start[u] = u % 3 * 20
 		}
-		whole, err := m.Spec().Transform(testSet.Units)
+		whole, err := m.Spec().Transform(t.Context(), testSet.Units)
 		if err != nil {
 			t.Fatal(err)
 		}
-		late, err := m.Spec().TransformSome(testSet.Units, feature.Take{Start: start})
+		late, err := m.Spec().TransformSome(t.Context(), testSet.Units, feature.Take{Start: start})
 		if err != nil {
 			t.Fatal(err)
 		}

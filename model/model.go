@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -92,8 +93,8 @@ func (m *Model) HeldOut() []UnitError { return m.heldOut }
 func (m *Model) FoldRMSE() []float64 { return m.foldRMSE }
 
 // Errors returns the model's error on units that it was not trained on, named by origin.
-func (m *Model) Errors(origin string, units []turbofan.History) ([]UnitError, error) {
-	answers, err := m.PredictHistories(units)
+func (m *Model) Errors(ctx context.Context, origin string, units []turbofan.History) ([]UnitError, error) {
+	answers, err := m.PredictHistories(ctx, units)
 	if err != nil {
 		return nil, err
 	}
@@ -162,13 +163,16 @@ func (m *Model) Importances() []Importance {
 }
 
 // PredictHistories answers every reading of every history, replayed from its first reading.
-func (m *Model) PredictHistories(units []turbofan.History) ([][]Answer, error) {
+func (m *Model) PredictHistories(ctx context.Context, units []turbofan.History) ([][]Answer, error) {
 	comm, err := m.spec.Commission(units)
 	if err != nil {
 		return nil, err
 	}
 	out := make([][]Answer, len(units))
 	for u := range units {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		a, err := m.predictHistory(&units[u], comm)
 		if err != nil {
 			return nil, err
@@ -196,8 +200,8 @@ func (m *Model) predictHistory(h *turbofan.History, comm *condition.Commissioner
 
 // Evaluate scores the model by the test protocol: one prediction a unit, at its last reading, every unit counted. Units
 // whose end is not known are an error: there is nothing to judge by.
-func (m *Model) Evaluate(subset string, units []turbofan.History) (Metrics, error) {
-	answers, err := m.PredictHistories(units)
+func (m *Model) Evaluate(ctx context.Context, subset string, units []turbofan.History) (Metrics, error) {
+	answers, err := m.PredictHistories(ctx, units)
 	if err != nil {
 		return Metrics{}, err
 	}
@@ -217,7 +221,7 @@ func (m *Model) Evaluate(subset string, units []turbofan.History) (Metrics, erro
 		return Metrics{}, turbofan.Errorf(turbofan.EInvalid, "evaluate %s: there are no units", subset)
 	}
 	out := measure(m.cfg, s)
-	late, err := m.lateAnswers(units)
+	late, err := m.lateAnswers(ctx, units)
 	if err != nil {
 		return Metrics{}, err
 	}
@@ -228,14 +232,14 @@ func (m *Model) Evaluate(subset string, units []turbofan.History) (Metrics, erro
 
 // lateAnswers replays each unit from the middle of its readings and judges its newest one. Units that are too short to
 // have joined late are left out.
-func (m *Model) lateAnswers(units []turbofan.History) ([]scored, error) {
+func (m *Model) lateAnswers(ctx context.Context, units []turbofan.History) ([]scored, error) {
 	start := make([]int, len(units))
 	for u := range units {
 		if mid := len(units[u].Readings) / 2; mid > m.spec.Config.LateStart {
 			start[u] = mid
 		}
 	}
-	rows, err := m.spec.TransformSome(units, feature.Take{Start: start})
+	rows, err := m.spec.TransformSome(ctx, units, feature.Take{Start: start})
 	if err != nil {
 		return nil, err
 	}

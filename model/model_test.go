@@ -79,11 +79,11 @@ func TestTrainSaveOpen(t *testing.T) {
 				t.Error("the digest changed on the way through the disk")
 			}
 			fresh := fleet(5, 2)
-			a, err := m.PredictHistories(fresh)
+			a, err := m.PredictHistories(t.Context(), fresh)
 			if err != nil {
 				t.Fatal(err)
 			}
-			b, err := opened.PredictHistories(fresh)
+			b, err := opened.PredictHistories(t.Context(), fresh)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,7 +97,7 @@ func TestTrainSaveOpen(t *testing.T) {
 					}
 				}
 			}
-			e, err := opened.Evaluate("fresh", cut(fleet(40, 3)))
+			e, err := opened.Evaluate(t.Context(), "fresh", cut(fleet(40, 3)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -337,7 +337,7 @@ func TestTrainStopsWithItsContext(t *testing.T) {
 func TestExplanationAddsUp(t *testing.T) {
 	units := fleet(24, 1)
 	m := train(t, small(model.Blend), units)
-	rows, err := m.Spec().Transform(units[:1])
+	rows, err := m.Spec().Transform(t.Context(), units[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -373,7 +373,7 @@ func TestExplanationAddsUp(t *testing.T) {
 func TestPredictDoesNotAllocate(t *testing.T) {
 	units := fleet(24, 1)
 	m := train(t, small(model.Boosting), units)
-	rows, err := m.Spec().Transform(units[:1])
+	rows, err := m.Spec().Transform(t.Context(), units[:1])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,7 +405,7 @@ func TestForestOnFD001(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := m.Evaluate("FD001", testSet.Units)
+	e, err := m.Evaluate(t.Context(), "FD001", testSet.Units)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +428,7 @@ func TestLateUnitsHaveTheirOwnLearner(t *testing.T) {
 	}
 	start := make([]int, len(units))
 	start[3] = 60
-	rows, err := with.Spec().TransformSome(units, feature.Take{Start: start})
+	rows, err := with.Spec().TransformSome(t.Context(), units, feature.Take{Start: start})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -520,7 +520,7 @@ func TestSuggestBeatsRandomSearch(t *testing.T) {
 
 func TestEvaluateTellsReliabilityAndLateUnits(t *testing.T) {
 	m := train(t, small(model.Boosting), fleet(30, 1))
-	for name, e := range map[string]model.Metrics{"cross-validation": m.Metrics(), "test": must(t, func() (model.Metrics, error) { return m.Evaluate("fresh", cut(fleet(60, 3))) })} {
+	for name, e := range map[string]model.Metrics{"cross-validation": m.Metrics(), "test": must(t, func() (model.Metrics, error) { return m.Evaluate(t.Context(), "fresh", cut(fleet(60, 3))) })} {
 		rows := 0
 		for _, b := range e.Reliability {
 			rows += b.Count
@@ -579,16 +579,16 @@ func TestPredictHistoriesRefusesAnotherSchema(t *testing.T) {
 	} {
 		units := fleet(2, 2)
 		edit(&units[1].Readings[30]) // beyond the readings that a condition is learnt from
-		_, err := m.PredictHistories(units)
+		_, err := m.PredictHistories(t.Context(), units)
 		if turbofan.ErrorCode(err) != turbofan.EInvalid || !strings.Contains(err.Error(), "cycle 31 has") {
 			t.Errorf("%s: %v", name, err)
 		}
 		edit(&units[0].Readings[0])
-		if _, err := m.Evaluate("x", units); turbofan.ErrorCode(err) != turbofan.EInvalid || !strings.Contains(err.Error(), "cycle 1 has") {
+		if _, err := m.Evaluate(t.Context(), "x", units); turbofan.ErrorCode(err) != turbofan.EInvalid || !strings.Contains(err.Error(), "cycle 1 has") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := m.Evaluate("x", []turbofan.History{{UnitID: "7", FailedAtCycle: 9}}); err == nil || !strings.Contains(err.Error(), "unit 7 has no readings") {
+	if _, err := m.Evaluate(t.Context(), "x", []turbofan.History{{UnitID: "7", FailedAtCycle: 9}}); err == nil || !strings.Contains(err.Error(), "unit 7 has no readings") {
 		t.Errorf("a unit without readings: %v", err)
 	}
 }

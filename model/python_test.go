@@ -60,7 +60,7 @@ func TestONNXRuntimeAnswersAlike(t *testing.T) {
 			if _, err := m.Save(filepath.Join(work, "model")); err != nil {
 				t.Fatal(err)
 			}
-			own, err := m.Spec().Transform(testSet.Units)
+			own, err := m.Spec().Transform(t.Context(), testSet.Units)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +68,7 @@ func TestONNXRuntimeAnswersAlike(t *testing.T) {
 			for u := range start {
 				start[u] = 10 + u%20
 			}
-			late, err := m.Spec().TransformSome(testSet.Units, feature.Take{Start: start})
+			late, err := m.Spec().TransformSome(t.Context(), testSet.Units, feature.Take{Start: start})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 
@@ -10,7 +11,7 @@ import (
 
 // trainingRows are the rows of units, and apart from them a share of rows as units that joined late would send. Which
 // readings become rows is drawn first, so that a large fleet takes no more memory than the rows that are wanted.
-func trainingRows(cfg Config, spec *feature.Spec, units []turbofan.History) (own, late *feature.Rows, err error) {
+func trainingRows(ctx context.Context, cfg Config, spec *feature.Spec, units []turbofan.History) (own, late *feature.Rows, err error) {
 	rng := rand.New(rand.NewPCG(uint64(cfg.RandomState), 2))
 	total := countReadings(units)
 	take := feature.Take{}
@@ -18,7 +19,7 @@ func trainingRows(cfg Config, spec *feature.Spec, units []turbofan.History) (own
 		take.Keep = sample(total, cfg.MaxRows, rng)
 		total = cfg.MaxRows
 	}
-	if own, err = spec.TransformSome(units, take); err != nil {
+	if own, err = spec.TransformSome(ctx, units, take); err != nil {
 		return nil, nil, err
 	}
 	want := int(cfg.LateShare * float64(total))
@@ -29,7 +30,7 @@ func trainingRows(cfg Config, spec *feature.Spec, units []turbofan.History) (own
 	if want < replayed {
 		take.Keep = sample(replayed, want, rng)
 	}
-	late, err = spec.TransformSome(units, take)
+	late, err = spec.TransformSome(ctx, units, take)
 	return own, late, err
 }
 

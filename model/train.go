@@ -206,12 +206,12 @@ func (t *trainer) newOutOfFold() *outOfFold {
 // fit learns features and learners from units.
 func (t *trainer) fit(fit int, units []turbofan.History, nJobs int) (fitted, error) {
 	t.report(fit, 0)
-	spec, err := feature.Fit(t.cfg.Feature, t.data.Schema, units)
+	spec, err := feature.Fit(t.ctx, t.cfg.Feature, t.data.Schema, units)
 	if err != nil {
 		return fitted{}, err
 	}
 	out := fitted{spec: spec}
-	rows, late, err := trainingRows(t.cfg, spec, units)
+	rows, late, err := trainingRows(t.ctx, t.cfg, spec, units)
 	if err != nil {
 		return out, err
 	}
@@ -245,7 +245,7 @@ func (t *trainer) fold(f int, out *outOfFold, nJobs int) error {
 	rng := rand.New(rand.NewPCG(uint64(t.cfg.RandomState), uint64(3+f)))
 	keep := t.judged(countReadings(units), rng)
 	at := 0 // of the fold's readings
-	err = m.spec.Blocks(units, feature.Take{}, blockRows, func(rows *feature.Rows) error {
+	err = m.spec.Blocks(t.ctx, units, feature.Take{}, blockRows, func(rows *feature.Rows) error {
 		said, err := answered(m.answering(false), rows, nJobs)
 		if err != nil {
 			return err
@@ -270,7 +270,7 @@ func (t *trainer) fold(f int, out *outOfFold, nJobs int) error {
 	}
 	take, replayed := joinLate(t.cfg, m.spec, units)
 	take.Keep = t.judged(replayed, rng)
-	return m.spec.Blocks(units, take, blockRows, func(rows *feature.Rows) error {
+	return m.spec.Blocks(t.ctx, units, take, blockRows, func(rows *feature.Rows) error {
 		said, err := answered(m.answering(true), rows, nJobs)
 		if err != nil {
 			return err

@@ -42,11 +42,11 @@ func TestArtifactAnswersAlike(t *testing.T) {
 			if s.output != model.OutputColumn || s.metadata["kind"] != kind || len(s.metadata["learner_sha256"]) != 64 {
 				t.Errorf("output %s, metadata %v", s.output, s.metadata)
 			}
-			own, err := m.Spec().Transform(held.Units)
+			own, err := m.Spec().Transform(t.Context(), held.Units)
 			if err != nil {
 				t.Fatal(err)
 			}
-			late, err := m.Spec().TransformSome(held.Units, feature.Take{Start: []int{9, 10, 11, 12}})
+			late, err := m.Spec().TransformSome(t.Context(), held.Units, feature.Take{Start: []int{9, 10, 11, 12}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -214,7 +214,7 @@ func (a answers) add(ps ...turbofan.Prediction) {
 func expect(t testing.TB, m *model.Model, units []turbofan.History) answers {
 	t.Helper()
 	out := answers{}
-	for u, as := range must[[][]model.Answer](t)(m.PredictHistories(units)) {
+	for u, as := range must[[][]model.Answer](t)(m.PredictHistories(t.Context(), units)) {
 		for i, a := range as {
 			out[key(units[u].UnitID, units[u].Readings[i].Cycle)] = a
 		}

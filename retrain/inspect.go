@@ -1,6 +1,7 @@
 package retrain
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -76,14 +77,14 @@ func longestRuns(rs []turbofan.Reading) []int {
 
 // fault says why a unit must not be learned from; "" when nothing speaks against it. doubted tells that it is its stated
 // end that cannot be trusted, not its sensors. Without a champion nothing is known that could.
-func (in *inspector) fault(h *turbofan.History) (why string, doubted bool, err error) {
+func (in *inspector) fault(ctx context.Context, h *turbofan.History) (why string, doubted bool, err error) {
 	if in.ch == nil {
 		return "", false, nil
 	}
 	if why := in.broken(h); why != "" {
 		return why, false, nil
 	}
-	why, err = in.silence(h)
+	why, err = in.silence(ctx, h)
 	return why, why != "", err
 }
 
@@ -114,11 +115,11 @@ func (in *inspector) broken(h *turbofan.History) string {
 // that the champion does not know: only the gate's margin on known units may speak against that. And it lets a few wrong
 // ends among many right ones pass: those in doubt are left out, the others teach. It refuses right ends of silent units
 // that are much harder to tell than the champion's own, because the challenger misses them too.
-func ruleEnds(challenger *model.Model, j *turbofan.Job, g *gathered) (bool, string, error) {
+func ruleEnds(ctx context.Context, challenger *model.Model, j *turbofan.Job, g *gathered) (bool, string, error) {
 	if len(g.doubted) == 0 {
 		return true, "", nil
 	}
-	answers, err := challenger.PredictHistories(g.doubted)
+	answers, err := challenger.PredictHistories(ctx, g.doubted)
 	if err != nil {
 		return false, "", fmt.Errorf("inspect doubted units: %w", err)
 	}
@@ -273,12 +274,12 @@ func median(v []float64) float64 {
 
 // silence doubts an end that lies far past the unit's last reading: nobody saw the unit get there. It is believed, "",
 // where the champion had expected about that.
-func (in *inspector) silence(h *turbofan.History) (why string, err error) {
+func (in *inspector) silence(ctx context.Context, h *turbofan.History) (why string, err error) {
 	gap := silentFor(h)
 	if gap <= maxSilence {
 		return "", nil
 	}
-	errs, err := in.ch.model.Errors(Production, []turbofan.History{*h})
+	errs, err := in.ch.model.Errors(ctx, Production, []turbofan.History{*h})
 	if err != nil {
 		return "", err
 	}

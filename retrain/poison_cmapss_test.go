@@ -150,7 +150,7 @@ func because(j turbofan.Job) string {
 func rmse(t *testing.T, m *model.Model, units []turbofan.History) float64 {
 	t.Helper()
 	sse, n := 0.0, 0
-	for _, u := range must[[]model.UnitError](t)(m.Errors(retrain.Production, units)) {
+	for _, u := range must[[]model.UnitError](t)(m.Errors(t.Context(), retrain.Production, units)) {
 		sse, n = sse+u.SSE, n+u.Rows
 	}
 	return math.Sqrt(sse / float64(n))

@@ -59,10 +59,10 @@ func (s *Service) train(ctx context.Context, j *turbofan.Job) (*turbofan.Retrain
 	s.stage(ctx, j, "judging beside the champion", 0.97)
 	verdict := decision{promote: true, because: "the first version: there was no champion to judge it beside"}
 	if g.ch != nil {
-		if verdict, err = s.judge(g.ch.model, challenger, g.fresh); err != nil {
+		if verdict, err = s.judge(ctx, g.ch.model, challenger, g.fresh); err != nil {
 			return nil, err
 		}
-		pass, why, err := ruleEnds(challenger, j, &g)
+		pass, why, err := ruleEnds(ctx, challenger, j, &g)
 		if err != nil {
 			return nil, err
 		}
@@ -180,7 +180,7 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 			continue
 		}
 		if isNew[i] {
-			use, err := s.believe(j, &g, inspect, h, f.At)
+			use, err := s.believe(ctx, j, &g, inspect, h, f.At)
 			if err != nil {
 				return g, fmt.Errorf("inspect unit %s: %w", f.UnitID, err)
 			}
@@ -218,13 +218,13 @@ const maxNamed = 100
 
 // believe reports whether a new unit, whose end was told at the time given, is learned from, and notes on the job why it
 // cannot be trusted. A forced job believes ends; a broken sensor teaches nothing, whoever asks.
-func (s *Service) believe(j *turbofan.Job, g *gathered, inspect *inspector, h *turbofan.History, told time.Time) (bool, error) {
+func (s *Service) believe(ctx context.Context, j *turbofan.Job, g *gathered, inspect *inspector, h *turbofan.History, told time.Time) (bool, error) {
 	g.news++
 	past := g.ch != nil && told.Before(g.ch.model.Data().CutOff)
 	if silentFor(h) > maxSilence && !past {
 		g.silent++
 	}
-	why, doubted, err := inspect.fault(h)
+	why, doubted, err := inspect.fault(ctx, h)
 	if err != nil || why == "" {
 		return true, err
 	}
@@ -357,8 +357,8 @@ type decision struct {
 
 // judge compares both models unit by unit, each unit by models that had not learned from it: the champion by its own
 // cross-validation on units it was trained on and by its answers on new ones, the challenger by its cross-validation.
-func (s *Service) judge(ch, challenger *model.Model, fresh []turbofan.History) (decision, error) {
-	news, err := ch.Errors(Production, fresh)
+func (s *Service) judge(ctx context.Context, ch, challenger *model.Model, fresh []turbofan.History) (decision, error) {
+	news, err := ch.Errors(ctx, Production, fresh)
 	if err != nil {
 		return decision{}, fmt.Errorf("judge champion: %w", err)
 	}

@@ -139,8 +139,8 @@ func (s *Service) compareLive(ctx context.Context, j *turbofan.Job, before turbo
 	if len(units) < s.cfg.Watch.Units {
 		return false, fmt.Sprintf("%d of the ended units can be judged by", len(units)), nil
 	}
-	oldErrors, err := old.Errors(Production, units)
-	newErrors, err2 := champion.model.Errors(Production, units)
+	oldErrors, err := old.Errors(ctx, Production, units)
+	newErrors, err2 := champion.model.Errors(ctx, Production, units)
 	if err := errors.Join(err, err2); err != nil {
 		return false, "", err
 	}

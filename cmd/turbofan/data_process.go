@@ -105,11 +105,11 @@ func (p *processing) run(loaded []subsetData) error {
 		stats.Subsets[s.train.Name] = s.train.Digest
 	}
 	schema := loaded[0].train.Schema
-	spec, err := feature.Fit(feature.Wide(), schema, all)
+	spec, err := feature.Fit(p.cmd.Context(), feature.Wide(), schema, all)
 	if err != nil {
 		return err
 	}
-	train, err := spec.Transform(all)
+	train, err := spec.Transform(p.cmd.Context(), all)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (p *processing) run(loaded []subsetData) error {
 
 // write writes one file of rows. The age is in the column cycle, which every file has, and is not written twice.
 func (p *processing) write(spec *feature.Spec, name string, units []turbofan.History) error {
-	rows, err := spec.Transform(units)
+	rows, err := spec.Transform(p.cmd.Context(), units)
 	if err != nil {
 		return err
 	}

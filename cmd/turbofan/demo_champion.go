@@ -88,7 +88,7 @@ func (d *demo) judgeVersions(ctx context.Context, s *demoSummary) (*model.Model,
 	if err != nil {
 		return nil, err
 	}
-	s.Champion, err = d.judgeChampion(last.Version, champion)
+	s.Champion, err = d.judgeChampion(ctx, last.Version, champion)
 	return champion, err
 }
 
@@ -158,7 +158,7 @@ func (d *demo) compareSubsets(before, after *model.Model) []subsetComparison {
 	return out
 }
 
-func (d *demo) judgeChampion(version string, m *model.Model) (championSummary, error) {
+func (d *demo) judgeChampion(ctx context.Context, version string, m *model.Model) (championSummary, error) {
 	out := championSummary{Version: version}
 	sums := d.bySubset(m, func(model.UnitError) bool { return true })
 	for i, q := range d.quarters {
@@ -169,7 +169,7 @@ func (d *demo) judgeChampion(version string, m *model.Model) (championSummary, e
 				return out, err
 			}
 			if test.HasTruth() {
-				measured, err := m.Evaluate(q.Subset, test.Units)
+				measured, err := m.Evaluate(ctx, q.Subset, test.Units)
 				if err != nil {
 					return out, err
 				}

@@ -139,7 +139,7 @@ func evaluateCSV(cmd *cobra.Command, cfg config, ref string, train bool, o evalu
 	if err != nil {
 		return err
 	}
-	measured, err := m.Evaluate(filepath.Base(cfg.Dataset.CSV), set.Units)
+	measured, err := m.Evaluate(cmd.Context(), filepath.Base(cfg.Dataset.CSV), set.Units)
 	if err != nil {
 		return err
 	}
@@ -227,7 +227,7 @@ func evaluateSubset(cmd *cobra.Command, cfg config, dir, subset string, fixed *m
 		out.Subset = subset
 		return out, nil
 	}
-	return m.Evaluate(subset, test.Units)
+	return m.Evaluate(cmd.Context(), subset, test.Units)
 }
 
 func printMetrics(w io.Writer, table []model.Metrics, asJSON bool) error {

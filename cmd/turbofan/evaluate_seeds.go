@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -194,7 +195,7 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 				done++
 				seeds, models = append(seeds, cfg.Model.RandomState), append(models, m)
 			}
-			rows, err := judgeSeeds(kind, seeds, models, group, tests)
+			rows, err := judgeSeeds(cmd.Context(), kind, seeds, models, group, tests)
 			if err != nil {
 				return err
 			}
@@ -219,7 +220,7 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 }
 
 // judgeSeeds returns the lines of models that learned from a group of subsets.
-func judgeSeeds(kind string, seeds []int64, models []*model.Model, group []string, tests map[string]*dataset.Set) ([]seedRow, error) {
+func judgeSeeds(ctx context.Context, kind string, seeds []int64, models []*model.Model, group []string, tests map[string]*dataset.Set) ([]seedRow, error) {
 	var table []seedRow
 	for _, subset := range group {
 		var cross, tested []model.Metrics
@@ -233,7 +234,7 @@ func judgeSeeds(kind string, seeds []int64, models []*model.Model, group []strin
 			c.Subset = subset
 			cross = append(cross, c)
 			if tests[subset].HasTruth() {
-				t, err := m.Evaluate(subset, tests[subset].Units)
+				t, err := m.Evaluate(ctx, subset, tests[subset].Units)
 				if err != nil {
 					return nil, err
 				}

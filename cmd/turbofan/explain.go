@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"math"
@@ -61,7 +62,7 @@ turbofan explain --model-dir my-forest --subset FD003 --unit 24 --cycle 150`),
 			if err != nil {
 				return err
 			}
-			e, err := explainFleet(m, units, o)
+			e, err := explainFleet(cmd.Context(), m, units, o)
 			if err != nil {
 				return err
 			}
@@ -155,8 +156,8 @@ type explainedRow struct {
 	Drivers []turbofan.Driver `json:"drivers"`
 }
 
-func explainFleet(m *model.Model, units []turbofan.History, o explainOptions) (*explanation, error) {
-	rows, err := m.Spec().Transform(units)
+func explainFleet(ctx context.Context, m *model.Model, units []turbofan.History, o explainOptions) (*explanation, error) {
+	rows, err := m.Spec().Transform(ctx, units)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +192,7 @@ func explainFleet(m *model.Model, units []turbofan.History, o explainOptions) (*
 	}
 	slices.SortStableFunc(e.Features, func(a, b explainedShare) int { return cmp.Compare(b.Mean, a.Mean) })
 	e.Features = e.Features[:min(o.top, len(e.Features))]
-	at, err := pickRow(m, units, o)
+	at, err := pickRow(ctx, m, units, o)
 	if err != nil {
 		return nil, err
 	}
@@ -216,8 +217,8 @@ type pickedRow struct {
 	rul           float64
 }
 
-func pickRow(m *model.Model, units []turbofan.History, o explainOptions) (pickedRow, error) {
-	answers, err := m.PredictHistories(units)
+func pickRow(ctx context.Context, m *model.Model, units []turbofan.History, o explainOptions) (pickedRow, error) {
+	answers, err := m.PredictHistories(ctx, units)
 	if err != nil {
 		return pickedRow{}, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -144,8 +145,8 @@ func fetchArtifact(cmd *cobra.Command, cfg config, ref, to string) error {
 // printFeatures writes the rows that the model reads of every reading, as CSV behind the unit: a missing value is an
 // empty cell. Whole numbers have a point, because pandas takes a column of 31 for integers and MLflow refuses integers
 // where a signature says double.
-func printFeatures(w io.Writer, m *model.Model, units []turbofan.History) error {
-	rows, err := m.Spec().Transform(units)
+func printFeatures(ctx context.Context, w io.Writer, m *model.Model, units []turbofan.History) error {
+	rows, err := m.Spec().Transform(ctx, units)
 	if err != nil {
 		return err
 	}

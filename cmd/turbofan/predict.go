@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -68,9 +69,9 @@ turbofan predict --features fleet.csv > features.csv`),
 				return err
 			}
 			if features {
-				return printFeatures(cmd.OutOrStdout(), m, units)
+				return printFeatures(cmd.Context(), cmd.OutOrStdout(), m, units)
 			}
-			rows, err := predictFleet(m, units, all)
+			rows, err := predictFleet(cmd.Context(), m, units, all)
 			if err != nil {
 				return err
 			}
@@ -139,8 +140,8 @@ type fleetRow struct {
 	Health             turbofan.Health `json:"health"`
 }
 
-func predictFleet(m *model.Model, units []turbofan.History, all bool) ([]fleetRow, error) {
-	answers, err := m.PredictHistories(units)
+func predictFleet(ctx context.Context, m *model.Model, units []turbofan.History, all bool) ([]fleetRow, error) {
+	answers, err := m.PredictHistories(ctx, units)
 	if err != nil {
 		return nil, err
 	}

@@ -81,7 +81,7 @@ func newSwapping(t testing.TB) *swapping {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.expected[v], err = m.PredictHistories(s.lives); err != nil {
+		if s.expected[v], err = m.PredictHistories(t.Context(), s.lives); err != nil {
 			t.Fatal(err)
 		}
 	}
