@@ -248,11 +248,11 @@ func distance(center, tolerance, settings []float64) float64 {
 	}
 	sum := 0.0
 	for j, v := range settings {
-		d := math.Abs(v-center[j]) / tolerance[j]
-		if !(d <= 1) {
+		d := math.Abs(v - center[j])
+		if !(d <= tolerance[j]) {
 			return math.Inf(1)
 		}
-		sum += d
+		sum += d / tolerance[j]
 	}
 	return sum
 }

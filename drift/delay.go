@@ -111,10 +111,9 @@ func everOutside(ref *reference.Reference, units []turbofan.History, rule Config
 			if err := c.Add(readings); err != nil {
 				return nil, err
 			}
-			for _, seen := range c.units {
-				ratio, _, ok := distance(ref, seen.conditions)
-				above, known := ref.Further(ratio)
-				out[u] = out[u] || ok && known && above <= visibleAbove
+			for _, o := range c.distances() {
+				above, known := ref.Further(o.ratio)
+				out[u] = out[u] || known && above <= visibleAbove
 			}
 		}
 	}

@@ -48,9 +48,6 @@ func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport
 // Judge draws the verdict on what was added; see the function of that name.
 func (c *Collector) Judge(e Evidence) (turbofan.DriftReport, error) {
 	var report turbofan.DriftReport
-	if err := c.compare(); err != nil {
-		return report, err
-	}
 	report.FromSeq, report.ToSeq = c.from, c.to
 	report.Rows, report.Units, report.NewConditions = c.rows, c.judged, c.conditions()
 	report.Quality = c.issues()
@@ -78,29 +75,24 @@ func (c *Collector) Judge(e Evidence) (turbofan.DriftReport, error) {
 }
 
 // counts counts rows and units by condition.
-type counts struct {
-	rows  []int
-	units []map[int]struct{}
-}
+type counts struct{ rows, units []int }
 
-func newCounts(n int) *counts { return &counts{make([]int, n), make([]map[int]struct{}, n)} }
-
-func (c *counts) add(k, unit int) {
+// add counts a row in condition k, the first of its unit there or a further one.
+func (c *counts) add(k int, first bool) {
 	for k >= len(c.rows) {
-		c.rows, c.units = append(c.rows, 0), append(c.units, nil)
-	}
-	if c.units[k] == nil {
-		c.units[k] = map[int]struct{}{}
+		c.rows, c.units = append(c.rows, 0), append(c.units, 0)
 	}
 	c.rows[k]++
-	c.units[k][unit] = struct{}{}
+	if first {
+		c.units[k]++
+	}
 }
 
 func (c *counts) describe(regimes []condition.Regime, commissioned bool) []turbofan.NewCondition {
 	var out []turbofan.NewCondition
 	for k, n := range c.rows {
 		if n > 0 {
-			out = append(out, turbofan.NewCondition{Settings: slices.Clone(regimes[k].Center), Rows: n, Units: len(c.units[k]), Commissioned: commissioned})
+			out = append(out, turbofan.NewCondition{Settings: slices.Clone(regimes[k].Center), Rows: n, Units: c.units[k], Commissioned: commissioned})
 		}
 	}
 	return out

@@ -3,7 +3,6 @@ package drift
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 
 	"turbofan"
@@ -35,75 +34,10 @@ const (
 	maxIssues = 20
 )
 
-// faults are what a window's readings show of the sensors.
-type faults struct {
-	ref       *reference.Reference
-	total     int   // readings that fit the schema
-	empty     []int // of them, by channel, without a value
-	low, high []float64
-	out       []int // values beyond low or high, by channel
-	outUnits  []map[int]struct{}
-}
-
-// run is how long a sensor of a unit has said the same.
-type run struct {
-	last            float64
-	length, longest int
-}
-
-func newFaults(ref *reference.Reference) faults {
-	n := len(ref.Keep)
-	f := faults{ref: ref, empty: make([]int, n), low: make([]float64, n), high: make([]float64, n), out: make([]int, n), outUnits: make([]map[int]struct{}, n)}
-	for j := range ref.Keep {
-		f.low[j], f.high[j] = math.Inf(-1), math.Inf(1)
-		if q := ref.Profile.Channels[j].Quantiles; len(q) > 0 {
-			low, high := q[0], q[len(q)-1]
-			f.low[j], f.high[j] = low-farMargin*(high-low), high+farMargin*(high-low)
-		}
-	}
-	return f
-}
-
-// add looks at a reading of u for sensors that are silent or repeat themselves.
-func (f *faults) add(r *turbofan.Reading, u *unitState) {
-	f.total++
-	if u.runs == nil {
-		u.runs = make([]run, len(f.ref.Keep))
-	}
-	for j, sensor := range f.ref.Keep {
-		v, x := r.Sensors[sensor], &u.runs[j]
-		if v != v {
-			f.empty[j]++
-		}
-		if x.length > 0 && v == x.last {
-			x.length++
-		} else {
-			x.last, x.length = v, 1
-		}
-		x.longest = max(x.longest, x.length)
-	}
-}
-
-// far counts the normalised values that neither training nor any wear explains.
-func (f *faults) far(values [][]float64, unit []int) {
-	for j := range values {
-		low, high := f.low[j], f.high[j]
-		for i, v := range values[j] {
-			if v < low || v > high {
-				f.out[j]++
-				if f.outUnits[j] == nil {
-					f.outUnits[j] = map[int]struct{}{}
-				}
-				f.outUnits[j][unit[i]] = struct{}{}
-			}
-		}
-	}
-}
-
 // issues lists faults of the data, apart from drift: a broken sensor is to be repaired, not to be learned.
 func (c *Collector) issues() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for _, issues := range [][]turbofan.QualityIssue{c.stuckSensors(), c.quality.missingValues(), c.quality.farValues(), c.lateReadings()} {
+	for _, issues := range [][]turbofan.QualityIssue{c.stuckSensors(), c.missingValues(), c.farValues(), c.lateReadings()} {
 		slices.SortStableFunc(issues, func(a, b turbofan.QualityIssue) int { return cmp.Compare(b.Count, a.Count) })
 		out = append(out, issues[:min(len(issues), maxIssues)]...)
 	}
@@ -118,10 +52,10 @@ func (c *Collector) issues() []turbofan.QualityIssue {
 // stuckSensors finds sensors that gave one unit the very same value too many readings in a row.
 func (c *Collector) stuckSensors() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for _, u := range c.units {
-		for j := range min(len(u.runs), len(c.ref.Run)) {
-			if n := u.runs[j].longest; n >= stuckRun && n > 2*c.ref.Run[j] {
-				out = append(out, turbofan.QualityIssue{Kind: stuck, Channel: channelName(c.ref, j), UnitID: u.id, Count: n,
+	for u := range c.units {
+		for j := range min(len(c.tracks), len(c.ref.Run)) {
+			if n := int(c.tracks[j].runs[u].longest); n >= stuckRun && n > 2*c.ref.Run[j] {
+				out = append(out, turbofan.QualityIssue{Kind: stuck, Channel: channelName(c.ref, j), UnitID: c.units[u].id, Count: n,
 					Detail: fmt.Sprintf("%d readings in a row with one value; in training at most %d", n, c.ref.Run[j])})
 			}
 		}
@@ -130,27 +64,28 @@ func (c *Collector) stuckSensors() []turbofan.QualityIssue {
 }
 
 // missingValues finds sensors that say nothing more often than they did in training.
-func (f *faults) missingValues() []turbofan.QualityIssue {
+func (c *Collector) missingValues() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for j, n := range f.empty {
-		share, usual := float64(n)/float64(max(f.total, 1)), 1-float64(f.ref.Profile.Channels[j].Rows)/float64(f.ref.Profile.Rows)
+	for j := range c.tracks {
+		n := c.tracks[j].empty
+		share, usual := float64(n)/float64(max(c.total, 1)), 1-float64(c.ref.Profile.Channels[j].Rows)/float64(c.ref.Profile.Rows)
 		if share > usual+missingShare {
-			out = append(out, turbofan.QualityIssue{Kind: absent, Channel: channelName(f.ref, j), Count: n,
+			out = append(out, turbofan.QualityIssue{Kind: absent, Channel: channelName(c.ref, j), Count: n,
 				Detail: fmt.Sprintf("%.0f%% of the readings have no value; in training %.0f%%", 100*share, 100*usual)})
 		}
 	}
 	return out
 }
 
-// farValues tells of the values out of range.
-func (f *faults) farValues() []turbofan.QualityIssue {
+// farValues tells of the values that neither training nor any wear explains.
+func (c *Collector) farValues() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for j, n := range f.out {
-		if n > 0 {
-			q := f.ref.Profile.Channels[j].Quantiles
-			out = append(out, turbofan.QualityIssue{Kind: outOfRange, Channel: channelName(f.ref, j), Count: n,
+	for j := range c.tracks {
+		if t := &c.tracks[j]; t.out > 0 {
+			q := c.ref.Profile.Channels[j].Quantiles
+			out = append(out, turbofan.QualityIssue{Kind: outOfRange, Channel: channelName(c.ref, j), Count: t.out,
 				Detail: fmt.Sprintf("%s of %s outside of %.3g to %.3g standard deviations; in training all lay within %.3g to %.3g",
-					turbofan.Count(n, "reading"), turbofan.Count(len(f.outUnits[j]), "unit"), f.low[j], f.high[j], q[0], q[len(q)-1])})
+					turbofan.Count(t.out, "reading"), turbofan.Count(len(t.outUnits), "unit"), t.low, t.high, q[0], q[len(q)-1])})
 		}
 	}
 	return out
@@ -159,7 +94,8 @@ func (f *faults) farValues() []turbofan.QualityIssue {
 // lateReadings finds units whose cycles did not arrive in order, or more than once.
 func (c *Collector) lateReadings() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for _, u := range c.units {
+	for i := range c.units {
+		u := &c.units[i]
 		if u.late > 0 {
 			out = append(out, turbofan.QualityIssue{Kind: late, UnitID: u.id, Count: u.late, Detail: turbofan.Count(u.late, "reading") + " arrived after a later cycle of the unit"})
 		}

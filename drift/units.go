@@ -4,11 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 
 	"turbofan"
 	"turbofan/reference"
@@ -24,13 +21,6 @@ const (
 	namedUnits    = 20
 	namedChannels = 3
 )
-
-// deviation is a unit in one condition: its mean deviation from the reference's units of its age.
-type deviation struct {
-	sum, n []float64 // by channel of the condition's spread
-	rows   float64
-	scale  float64 // of its ages, summed over the rows
-}
 
 // outsider is a unit by how far it lies out.
 type outsider struct {
@@ -82,83 +72,57 @@ func (c *Collector) unitSpread() *turbofan.UnitSpread {
 
 // distances returns how far each unit lies out, where that can be told, in order of their first reading.
 func (c *Collector) distances() []outsider {
-	found := make([]*outsider, len(c.units))
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(len(found), runtime.GOMAXPROCS(0)) {
-		workers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(found); i = int(next.Add(1)) - 1 {
-				if ratio, part, ok := distance(c.ref, c.units[i].conditions); ok {
-					found[i] = &outsider{c.units[i].id, ratio, part}
-				}
-			}
-		})
-	}
-	workers.Wait()
-	var out []outsider
-	for _, f := range found {
-		if f != nil {
-			out = append(out, *f)
+	rulers := make([]*stat.Ruler, len(c.ref.Spreads))
+	for k, s := range c.ref.Spreads {
+		if s != nil {
+			rulers[k] = s.Ruler()
 		}
 	}
-	return out
+	found := make([]outsider, len(c.units))
+	blocks := (len(found) + unitBlock - 1) / unitBlock
+	each(blocks, c.rows, func(block int) {
+		for u := block * unitBlock; u < min((block+1)*unitBlock, len(found)); u++ {
+			if ratio, part, ok := c.distance(u, rulers); ok {
+				found[u] = outsider{c.units[u].id, ratio, part}
+			}
+		}
+	})
+	return slices.DeleteFunc(found, func(o outsider) bool { return o.part == nil })
 }
 
-// deviate sums up, condition by condition, how far a unit's readings lie from the reference's means. z is a reading in
-// standard deviations of condition k.
-func (u *unitState) deviate(ref *reference.Reference, k, age int, z []float64) {
-	if k >= len(ref.Spreads) || ref.Spreads[k] == nil {
-		return
-	}
-	s := ref.Spreads[k]
-	band := s.Band(age)
-	mean := s.Means[band]
-	if mean == nil {
-		return
-	}
-	if u.conditions == nil {
-		u.conditions = make([]deviation, len(ref.Spreads))
-	}
-	d := &u.conditions[k]
-	if d.sum == nil {
-		d.sum, d.n = make([]float64, len(mean)), make([]float64, len(mean))
-	}
-	d.rows++
-	d.scale += s.Scales[band]
-	for j, c := range s.Channels {
-		if v := z[c]; v == v {
-			d.sum[j] += v - mean[j]
-			d.n[j]++
-		}
-	}
-}
+// unitBlock is how many units one processor takes.
+const unitBlock = 64
 
 // distance is how far a unit lies out, over its conditions by their readings, and by how much of that each sensor does.
-func distance(ref *reference.Reference, conditions []deviation) (ratio float64, part []float64, ok bool) {
+func (c *Collector) distance(unit int, rulers []*stat.Ruler) (ratio float64, part []float64, ok bool) {
 	rows := 0.0
-	part = make([]float64, len(ref.Keep))
-	for k := range conditions {
-		d := &conditions[k]
-		if d.rows < 1 {
+	at := c.cellOf[unit*len(c.places.known.Regimes):]
+	var mean, parts []float64
+	for k, s := range c.ref.Spreads {
+		cell := &c.cells[at[k]]
+		if cell.rows < 1 {
 			continue
 		}
-		s := ref.Spreads[k]
-		least := d.rows
-		mean := make([]float64, len(d.sum))
-		for j, n := range d.n {
-			mean[j] = math.NaN()
-			if 2*n >= d.rows { // a sensor that is mostly silent says nothing of the unit
-				mean[j], least = d.sum[j]/n, min(least, n)
+		mean, parts = resize(mean, len(s.Channels)), resize(parts, len(s.Channels))
+		least := cell.rows
+		for i, j := range s.Channels {
+			mean[i] = math.NaN()
+			// A sensor that is mostly silent says nothing of the unit.
+			if d := c.tracks[j].sums[at[k]]; 2*d.n >= cell.rows {
+				mean[i], least = d.sum/d.n, min(least, d.n)
 			}
 		}
-		far, parts, usable := s.Distance(mean, least)
+		far, usable := rulers[k].Distance(mean, least, parts)
 		if !usable {
 			continue
 		}
-		rows += d.rows
-		ratio += d.rows * far / (d.scale / d.rows)
-		for j, c := range s.Channels {
-			part[c] += d.rows * parts[j]
+		if part == nil {
+			part = make([]float64, len(c.tracks))
+		}
+		rows += cell.rows
+		ratio += cell.rows * far / (cell.scale / cell.rows)
+		for i, j := range s.Channels {
+			part[j] += cell.rows * parts[i]
 		}
 	}
 	if rows < spreadRows {
@@ -166,6 +130,8 @@ func distance(ref *reference.Reference, conditions []deviation) (ratio float64, 
 	}
 	return ratio / rows, part, true
 }
+
+func resize(v []float64, n int) []float64 { return slices.Grow(v[:0], n)[:n] }
 
 // name says which units are outside and which sensors put them there.
 func name(out *turbofan.UnitSpread, ref *reference.Reference, outside []outsider) {

@@ -233,15 +233,7 @@ func Learn(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Refer
 func (r *Reference) Normalize(x *turbofan.Reading, regime *condition.Regime, z []float64) {
 	seed := hash(x.UnitID, x.Cycle)
 	for j, sensor := range r.Keep {
-		if !(regime.Std[sensor] > 0) {
-			z[j] = math.NaN()
-			continue
-		}
-		v := x.Sensors[sensor]
-		if j < len(r.Step) {
-			v += r.Step[j] * (uniform(seed+uint64(sensor)) - 0.5)
-		}
-		z[j] = (v - regime.Mean[sensor]) / regime.Std[sensor]
+		z[j] = placeOf(sensor, regime).z(x.Sensors[sensor], r.step(j), seed+uint64(sensor))
 	}
 }
 

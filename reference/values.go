@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"turbofan"
+	"turbofan/condition"
 )
 
 // dominant is the share of readings in a condition that may show one and the same value. A sensor that shows it more
@@ -77,6 +78,53 @@ func (r *Reference) describe(sensor int, units []turbofan.History) (step, share 
 	return step, share
 }
 
+// place is where a sensor lies in one condition; the std of one that does not vary there is NaN.
+type place struct{ mean, std float64 }
+
+func placeOf(sensor int, regime *condition.Regime) place {
+	p := place{regime.Mean[sensor], regime.Std[sensor]}
+	if !(p.std > 0) {
+		p.std = math.NaN()
+	}
+	return p
+}
+
+// z moves a value within its resolution and takes the condition out of it.
+func (p place) z(v, step float64, seed uint64) float64 {
+	return (v + step*(uniform(seed)-0.5) - p.mean) / p.std
+}
+
+func (r *Reference) step(channel int) float64 {
+	if channel < len(r.Step) {
+		return r.Step[channel]
+	}
+	return 0
+}
+
+// Scale normalises the values of one sensor of Keep, one after the other, as Normalize does with those of a reading.
+type Scale struct {
+	step   float64
+	sensor uint64
+	places []place // by condition
+}
+
+// Scale returns the scale of Keep[channel] over conditions.
+func (r *Reference) Scale(channel int, conditions []condition.Regime) Scale {
+	s := Scale{step: r.step(channel), sensor: uint64(r.Keep[channel]), places: make([]place, len(conditions))}
+	for k := range conditions {
+		s.places[k] = placeOf(r.Keep[channel], &conditions[k])
+	}
+	return s
+}
+
+// Z returns the value v of the reading with that Seed, without the effect of a condition.
+func (s *Scale) Z(v float64, seed uint64, condition int) float64 {
+	return s.places[condition].z(v, s.step, seed+s.sensor)
+}
+
+// Seed names a reading, by its unit and its cycle; see Normalize.
+func Seed(x *turbofan.Reading) uint64 { return hash(x.UnitID, x.Cycle) }
+
 // hash is FNV-1a over the unit and the cycle: a name for a reading that every process computes alike.
 func hash(unit string, cycle int) uint64 {
 	h := uint64(14695981039346656037)
@@ -94,5 +142,5 @@ func uniform(seed uint64) float64 {
 	z := seed*0x9e3779b97f4a7c15 + 0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
-	return float64((z^z>>31)>>11) / (1 << 53)
+	return float64(int64((z^z>>31)>>11)) / (1 << 53) // signed: a processor has no conversion from unsigned
 }

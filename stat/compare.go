@@ -141,7 +141,7 @@ func (p *Profile) compareChannel(channel int, t *tally, worth float64, known boo
 // distances sets KS and Wasserstein by a sample of the current values.
 func (c *ChannelProfile) distances(s *Scores, sample, share []float64) {
 	current := slices.Clone(sample)
-	slices.Sort(current)
+	sortFloats(current)
 	type point struct{ v, w float64 }
 	var points []point
 	for b, w := range share {

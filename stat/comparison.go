@@ -21,13 +21,16 @@ type Comparison struct {
 
 // tally is what a Comparison keeps of a channel.
 type tally struct {
+	bins       *bins
 	hist, ages []float64 // counts per bin and per age band of the rows that have a value
 	total      float64   // of the differences from the reference mean, for the reason given at meanFrom
 	sample     []float64
 	// The sample holds one value, drawn at random, of each stretch of so many values; a fixed stride would see the same
-	// engine every time when a fleet reports in turn. at is the place in the present stretch, pick the place drawn.
-	stretch, at, pick int
-	rng               *rand.Rand
+	// engine every time when a fleet reports in turn. wait counts the values until the next that matters: the one that
+	// was drawn, with rest more behind it, or the first of the next stretch.
+	stretch, wait, rest int
+	drawn               bool
+	rng                 *rand.PCG
 }
 
 // NewComparison returns a comparison without rows. An error says which parts of the profile do not fit each other.
@@ -38,7 +41,7 @@ func (p *Profile) NewComparison() (*Comparison, error) {
 	c := &Comparison{profile: p, names: make([]string, len(p.Channels)), channels: make([]tally, len(p.Channels)), units: map[int]float64{}}
 	for i := range p.Channels {
 		c.names[i] = p.Channels[i].Name
-		c.channels[i] = tally{hist: make([]float64, len(p.Channels[i].Edges)+1), ages: make([]float64, len(p.AgeEdges)+1), stretch: 1, rng: rand.New(rand.NewPCG(1, uint64(i)))}
+		c.channels[i] = tally{bins: newBins(p.Channels[i].Edges), hist: make([]float64, len(p.Channels[i].Edges)+1), ages: make([]float64, len(p.AgeEdges)+1), stretch: 1, rng: rand.NewPCG(1, uint64(i))}
 	}
 	return c, nil
 }
@@ -62,14 +65,22 @@ func (c *Comparison) Add(values [][]float64, age, unit []int) error {
 		return errors.New("compare with profile: units are known of some rows only, must be of all or of none")
 	}
 	band := c.profile.rowBands(age, rows)
-	err := eachChannel(len(values), func(i int) error {
-		return c.channels[i].add(&c.profile.Channels[i], values[i], band, c.rows)
+	ages := make([]float64, len(c.profile.AgeEdges)+1)
+	for _, b := range band {
+		ages[b]++
+	}
+	// The units are counted beside the channels, first because that takes longest.
+	err := eachChannel(1+len(values), func(i int) error {
+		if i > 0 {
+			return c.channels[i-1].add(&c.profile.Channels[i-1], values[i-1], band, ages, c.rows)
+		}
+		for _, u := range unit {
+			c.units[u]++
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("compare with profile: %w", err)
-	}
-	for _, u := range unit {
-		c.units[u]++
 	}
 	c.rows, c.known = c.rows+rows, unit != nil
 	return nil
@@ -106,39 +117,61 @@ func (c *Comparison) Counts(channel int) (current, expected []float64) {
 	return slices.Clone(t.hist), c.profile.Expected(channel, t.ages)
 }
 
-// add is one pass over rows of a channel; the first of them is the comparison's row first.
-func (t *tally) add(c *ChannelProfile, values []float64, band []uint16, first int) error {
+// add is one pass over rows of a channel; the first of them is the comparison's row first. ages counts the rows by band.
+func (t *tally) add(c *ChannelProfile, values []float64, band []uint16, ages []float64, first int) error {
+	for b, n := range ages {
+		t.ages[b] += n
+	}
+	counts := make([]uint32, len(t.hist)) // adding 1 to a double takes four times as long
+	total, mean, table, missing := t.total, c.Mean, t.bins, 0
 	for r, x := range values {
 		if x-x != 0 {
 			if x != x {
+				t.ages[band[r]]--
+				missing++
 				continue
 			}
 			return fmt.Errorf("channel %s row %d is %v, must be finite or NaN", c.Name, first+r, x)
 		}
-		t.hist[bin(c.Edges, x)]++
-		t.ages[band[r]]++
-		t.total += x - c.Mean
-		t.draw(x)
+		counts[table.of(x)]++
+		total += x - mean
 	}
+	t.total = total
+	for i, n := range counts {
+		t.hist[i] += float64(n)
+	}
+	if missing > 0 {
+		values = present(values)
+	}
+	at := t.wait
+	for at < len(values) {
+		at += 1 + t.draw(values[at])
+	}
+	t.wait = at - len(values)
 	return nil
 }
 
-// draw adds x to the sample where its place was drawn. A full sample is halved, one of each two neighbours, and the
-// stretches are twice as long from there on.
-func (t *tally) draw(x float64) {
-	if t.at == 0 {
+// draw takes x, the first of a stretch or the value drawn of one, and returns how many values come before the next such.
+// A full sample is halved, one of each two neighbours, and the stretches are twice as long from there on.
+func (t *tally) draw(x float64) int {
+	if !t.drawn {
 		if len(t.sample) == MaxCompareRows {
 			for i := range MaxCompareRows / 2 {
-				t.sample[i] = t.sample[2*i+t.rng.IntN(2)]
+				t.sample[i] = t.sample[2*i+t.below(2)]
 			}
 			t.sample, t.stretch = t.sample[:MaxCompareRows/2], 2*t.stretch
 		}
-		t.pick = t.rng.IntN(t.stretch)
+		pick := t.below(t.stretch)
+		t.rest = t.stretch - 1 - pick
+		if pick > 0 {
+			t.drawn = true
+			return pick - 1
+		}
 	}
-	if t.at == t.pick {
-		t.sample = append(t.sample, x)
-	}
-	if t.at++; t.at == t.stretch {
-		t.at = 0
-	}
+	t.drawn = false
+	t.sample = append(t.sample, x)
+	return t.rest
 }
+
+// below draws a number from 0 to n-1; n is a power of two.
+func (t *tally) below(n int) int { return int(t.rng.Uint64() & uint64(n-1)) }

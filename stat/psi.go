@@ -71,6 +71,51 @@ func bin(edges []float64, x float64) int {
 	return n
 }
 
+// binCells is into how many equal cells bins divides the stretch between the outer edges.
+const binCells = 512
+
+// bins tells the bin of many values. It gives what bin does: a cell says how many edges lie in the cells before it, and
+// of the edges few or none lie in the same cell as a value.
+type bins struct {
+	edges      []float64 // and one at infinity
+	low, scale float64
+	below      [binCells + 3]uint32 // the edges before each cell; the outer ones have no outer end
+}
+
+func newBins(edges []float64) *bins {
+	b := &bins{edges: append(slices.Clone(edges), math.Inf(1)), low: edges[0]}
+	// Any scale above 0 is right, and this one spreads the edges over the cells where they can be told apart.
+	if b.scale = binCells / (edges[len(edges)-1] - edges[0]); b.scale == 0 || math.IsInf(b.scale, 0) {
+		b.scale = 1
+	}
+	for _, e := range edges {
+		c := b.cell(e)
+		if !((e-b.low)*b.scale <= binCells) { // a difference too large for a double
+			c = binCells + 1
+		}
+		b.below[c+1]++
+	}
+	for i := 1; i < len(b.below); i++ {
+		b.below[i] += b.below[i-1]
+	}
+	return b
+}
+
+// cell never falls from one value to a greater one, which is what of needs, but for values too far above the edges for
+// a whole number: of counts all edges for those.
+func (b *bins) cell(x float64) int {
+	return min(max(int((x-b.low)*b.scale)+1, 0), binCells+1)
+}
+
+// of is the number of edges at or below a finite x.
+func (b *bins) of(x float64) int {
+	n := b.below[b.cell(x)]
+	for b.edges[n] <= x {
+		n++
+	}
+	return int(n)
+}
+
 // PSI is the population stability index, the sum over bins of (p-q)·ln(p/q), p and q
 // the shares of reference and current: the symmetric Kullback-Leibler divergence
 // (Siddiqi 2006, chapter 8; Yurdakul 2018, equation 1.1). The arguments are counts, or

@@ -114,16 +114,16 @@ func (s *Spread) holdOut(windows []unitWindow) []HeldOut {
 		if !rest.fit(windows, func(w *unitWindow) bool { return units[w.unit]%spreadFolds != fold }) {
 			continue
 		}
+		ruler, d, part := rest.Ruler(), make([]float64, len(s.Channels)), make([]float64, len(s.Channels))
 		for i := range windows {
 			w := &windows[i]
 			if units[w.unit]%spreadFolds != fold || rest.Means[w.band] == nil {
 				continue
 			}
-			d := make([]float64, len(w.mean))
 			for j, m := range w.mean {
 				d[j] = m - rest.Means[w.band][j]
 			}
-			if far, _, ok := rest.Distance(d, w.n); ok {
+			if far, ok := ruler.Distance(d, w.n, part); ok {
 				out = append(out, HeldOut{w.unit, w.band, w.n, far})
 			}
 		}
@@ -313,92 +313,6 @@ func rowsOf(m *mat.SymDense) [][]float64 {
 		}
 	}
 	return out
-}
-
-// Distance is how far the mean of n rows of a unit lies from those of the reference's
-// units, squared and in their own spread (Mahalanobis 1936), without the one channel
-// that explains most of it: a broken sensor disagrees with all others, and is no new
-// kind of wear. deviation is that mean less the mean of the unit's age, by channel of
-// Channels, NaN where it is not known. part is what each channel adds that the others do
-// not explain. False where fewer than two channels are known.
-func (s *Spread) Distance(deviation []float64, n float64) (distance float64, part []float64, ok bool) {
-	var known []int
-	for j, d := range deviation {
-		if d == d {
-			known = append(known, j)
-		}
-	}
-	p := len(known)
-	if p < 2 || !(n > 0) {
-		return 0, nil, false
-	}
-	cov, d := make([]float64, p*p), make([]float64, p)
-	for a, i := range known {
-		d[a] = deviation[i]
-		for b, j := range known[:a+1] {
-			cov[a*p+b] = s.Between[i][j] + s.Within[i][j]/n
-		}
-	}
-	if !whiten(cov, d) {
-		return 0, nil, false
-	}
-	// Now cov is the inverse of its Cholesky factor L and d is L⁻¹ d: their products give what the inverse would.
-	part = make([]float64, len(deviation))
-	total, largest := 0.0, 0.0
-	for a, i := range known {
-		var e, diagonal float64
-		for b := a; b < p; b++ {
-			e += cov[b*p+a] * d[b]
-			diagonal += cov[b*p+a] * cov[b*p+a]
-		}
-		part[i] = e * e / diagonal
-		largest = max(largest, part[i])
-		total += d[a] * d[a]
-	}
-	return max(0, total-largest), part, true
-}
-
-// singular is how much smaller than its variance what a channel adds to those before it may be.
-const singular = 1e-13
-
-// whiten replaces the lower triangle of a covariance matrix, row by row, by the inverse of its Cholesky factor, and d by
-// that times d. False where the matrix is not positive definite. A window of thousands of units asks for it as often:
-// for so few channels this takes a third of what LAPACK's general routines do.
-func whiten(cov, d []float64) bool {
-	p := len(d)
-	for i := range p {
-		row := cov[i*p : i*p+i+1]
-		variance := row[i]
-		for j := range i {
-			other := cov[j*p : j*p+j+1]
-			v := row[j]
-			for k, x := range other[:j] {
-				v -= row[k] * x
-			}
-			row[j] = v / other[j]
-			row[i] -= row[j] * row[j]
-		}
-		if !(row[i] > singular*variance) {
-			return false
-		}
-		row[i] = math.Sqrt(row[i])
-	}
-	for i := range p { // L⁻¹ in place: row i needs the rows before it, already inverted, and its own
-		row := cov[i*p : i*p+i+1]
-		for k, x := range row[:i] {
-			d[i] -= x * d[k]
-		}
-		d[i] /= row[i]
-		for j := range i {
-			v := 0.0
-			for k := j; k < i; k++ {
-				v += row[k] * cov[k*p+j]
-			}
-			row[j] = -v / row[i]
-		}
-		row[i] = 1 / row[i]
-	}
-	return true
 }
 
 // Validate says whether the parts fit each other and a profile of so many channels.

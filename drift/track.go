@@ -1,0 +1,137 @@
+package drift
+
+import (
+	"math"
+	"slices"
+
+	"turbofan/condition"
+	"turbofan/reference"
+)
+
+// track follows one sensor through a window, whatever its unit.
+type track struct {
+	scale     reference.Scale
+	low, high float64     // beyond which a value is out of range
+	means     []float64   // of the reference's units, by place in usual
+	runs      []run       // by unit
+	sums      []deviation // by cell
+	empty     int         // readings without a value
+	out       int         // values beyond low or high
+	outUnits  map[int32]struct{}
+}
+
+// run is how long the sensor of a unit has said the same.
+type run struct {
+	last            float64
+	length, longest int32
+}
+
+// deviation is how far a unit's values lie, together, from those of the reference's units at its age, and how many
+// they are.
+type deviation struct{ sum, n float64 }
+
+func newTrack(ref *reference.Reference, channel int, conditions []condition.Regime, u *usual) track {
+	t := track{scale: ref.Scale(channel, conditions), low: math.Inf(-1), high: math.Inf(1), means: u.means[channel], outUnits: map[int32]struct{}{}}
+	if q := ref.Profile.Channels[channel].Quantiles; len(q) > 0 {
+		low, high := q[0], q[len(q)-1]
+		t.low, t.high = low-farMargin*(high-low), high+farMargin*(high-low)
+	}
+	return t
+}
+
+// add takes a chunk's values of this channel and leaves there those of the rows that can be judged, normalised. There are
+// so many units and cells by now.
+func (t *track) add(c *chunk, channel, units, cells int) {
+	t.runs, t.sums = extend(t.runs, units, run{last: math.NaN()}), extend(t.sums, cells, deviation{})
+	column, n := c.columns[channel], 0
+	for i, k := range c.condition {
+		if k == misfitRow {
+			continue
+		}
+		v := column[i]
+		if x := &t.runs[c.unit[i]]; v == x.last {
+			x.length++
+			x.longest = max(x.longest, x.length)
+		} else {
+			x.last, x.length = v, 1
+		}
+		if v != v {
+			t.empty++
+		}
+		if k == foreignRow {
+			continue
+		}
+		z := t.scale.Z(v, c.seed[i], int(k))
+		if off := z - t.means[c.meanPlace[i]]; off == off {
+			d := &t.sums[c.cell[i]]
+			d.sum += off
+			d.n++
+		}
+		if z < t.low || z > t.high {
+			t.out++
+			t.outUnits[c.unit[i]] = struct{}{}
+		}
+		column[n] = z
+		n++
+	}
+}
+
+// extend appends fill until there are n. It makes room for twice as many at a time: append alone would copy a growing table five times.
+func extend[T any](v []T, n int, fill T) []T {
+	if n > cap(v) {
+		v = slices.Grow(v, 2*n-len(v))
+	}
+	for len(v) < n {
+		v = append(v, fill)
+	}
+	return v
+}
+
+// usual says what the reference's units are like at each age in each condition of training: tables by place, one for
+// each condition and age band. Place 0 is where nothing is known.
+type usual struct {
+	ref    *reference.Reference
+	start  []int32     // of a condition's places; 0 where its units' spread is not known
+	scales []float64   // by place
+	means  [][]float64 // [channel][place], NaN where it is not known
+}
+
+func newUsual(ref *reference.Reference) usual {
+	u := usual{ref: ref, start: make([]int32, len(ref.Spreads)), scales: make([]float64, 1), means: make([][]float64, len(ref.Keep))}
+	for k, s := range ref.Spreads {
+		if s != nil {
+			u.start[k] = int32(len(u.scales))
+			u.scales = append(u.scales, s.Scales...)
+		}
+	}
+	for j := range u.means {
+		u.means[j] = make([]float64, len(u.scales))
+		for p := range u.means[j] {
+			u.means[j][p] = math.NaN()
+		}
+	}
+	for k, s := range ref.Spreads {
+		if s == nil {
+			continue
+		}
+		for band, mean := range s.Means {
+			for i, m := range mean {
+				u.means[s.Channels[i]][int(u.start[k])+band] = m
+			}
+		}
+	}
+	return u
+}
+
+// place returns where to look up a reading in condition k, 0 where that is nowhere.
+func (u *usual) place(k, age int) int32 {
+	if k < 0 || k >= len(u.start) || u.start[k] == 0 {
+		return 0
+	}
+	s := u.ref.Spreads[k]
+	band := s.Band(age)
+	if s.Means[band] == nil {
+		return 0
+	}
+	return u.start[k] + int32(band)
+}
