@@ -1,13 +1,12 @@
 package model
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +27,8 @@ const (
 	mlmodelFile  = "MLmodel"
 )
 
-const formatVersion = 1
+// formatVersion is what is written. Version 1, which is read too, has no SHA256SUMS.
+const formatVersion = 2
 
 // maxFile bounds every file of an artifact; the largest seen, a forest on all four subsets, has about 60 MiB.
 const maxFile = 1 << 30
@@ -106,8 +106,7 @@ func (m *Model) write(dir string) (string, error) {
 		if err := writeFile(filepath.Join(dir, name), b); err != nil {
 			return "", err
 		}
-		sum := sha256.Sum256(b)
-		man.Files[name] = hex.EncodeToString(sum[:])
+		man.Files[name] = hexDigest(b)
 	}
 	if err := m.writePython(dir, man.Files); err != nil {
 		return "", err
@@ -119,12 +118,16 @@ func (m *Model) write(dir string) (string, error) {
 	if err := writeFile(filepath.Join(dir, manifestFile), b); err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(b)
-	digest := hex.EncodeToString(sum[:])
+	digest := hexDigest(b)
 	if b, err = m.mlmodel(dir, digest); err != nil {
 		return "", err
 	}
-	return digest, writeFile(filepath.Join(dir, mlmodelFile), b)
+	if err := writeFile(filepath.Join(dir, mlmodelFile), b); err != nil {
+		return "", err
+	}
+	sums := maps.Clone(man.Files)
+	sums[manifestFile], sums[mlmodelFile] = digest, hexDigest(b)
+	return digest, writeFile(filepath.Join(dir, sumsFile), encodeSums(sums))
 }
 
 func writeFile(path string, b []byte) error {
@@ -158,12 +161,19 @@ func open(dir string) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
+	sums, err := checkSums(dir, raw)
+	if err != nil {
+		return nil, err
+	}
 	var man manifest
 	if err := json.Unmarshal(raw, &man); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", manifestFile, err)
 	}
-	if man.FormatVersion != formatVersion {
-		return nil, turbofan.Errorf(turbofan.EInvalid, "%s has format version %d; this binary reads %d", manifestFile, man.FormatVersion, formatVersion)
+	if man.FormatVersion < 1 || man.FormatVersion > formatVersion {
+		return nil, turbofan.Errorf(turbofan.EInvalid, "%s has format version %d; this binary reads 1 to %d", manifestFile, man.FormatVersion, formatVersion)
+	}
+	if err := agree(&man, sums); err != nil {
+		return nil, err
 	}
 	files := map[string][]byte{}
 	for _, name := range []string{learnerFile, featuresFile, reference.FileName, goldenFile, heldOutFile} {
@@ -171,7 +181,7 @@ func open(dir string) (*Model, error) {
 		if err != nil {
 			return nil, err
 		}
-		if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != man.Files[name] {
+		if hexDigest(b) != man.Files[name] {
 			return nil, turbofan.Errorf(turbofan.EInvalid, "%s is not the file that was saved: its SHA-256 differs", name)
 		}
 		files[name] = b
@@ -179,8 +189,7 @@ func open(dir string) (*Model, error) {
 	if err := checkOthers(dir, man.Files, files); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(raw)
-	m := &Model{cfg: man.Config, data: man.Data, metrics: man.Metrics, calibration: man.Calibration, digest: hex.EncodeToString(sum[:]), spec: &feature.Spec{}, reference: &reference.Reference{}}
+	m := &Model{cfg: man.Config, data: man.Data, metrics: man.Metrics, calibration: man.Calibration, digest: hexDigest(raw), spec: &feature.Spec{}, reference: &reference.Reference{}}
 	for name, v := range map[string]any{featuresFile: m.spec, reference.FileName: m.reference, goldenFile: &m.golden, heldOutFile: &m.heldOut} {
 		if err := json.Unmarshal(files[name], v); err != nil {
 			return nil, fmt.Errorf("decode %s: %w", name, err)

@@ -188,64 +188,7 @@ func TestSameSeedSameBytes(t *testing.T) {
 	}
 }
 
-// Whatever is changed in an artifact, it must not open.
-func TestOpenRefusesAChangedArtifact(t *testing.T) {
-	m := train(t, small(model.Boosting), fleet(24, 1))
-	good := filepath.Join(t.TempDir(), "good")
-	if _, err := m.Save(good); err != nil {
-		t.Fatal(err)
-	}
-	entries, err := os.ReadDir(good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if e.Name() == "MLmodel" {
-			continue // for other tools; nothing of it is served
-		}
-		for _, change := range []string{"flip", "truncate", "empty", "remove"} {
-			t.Run(e.Name()+" "+change, func(t *testing.T) {
-				dir := filepath.Join(t.TempDir(), "bad")
-				if err := os.CopyFS(dir, os.DirFS(good)); err != nil {
-					t.Fatal(err)
-				}
-				path := filepath.Join(dir, e.Name())
-				b, err := os.ReadFile(path)
-				if err != nil {
-					t.Fatal(err)
-				}
-				switch change {
-				case "flip":
-					b[len(b)/2] ^= 0x10
-				case "truncate":
-					b = b[:len(b)/2]
-				case "empty":
-					b = nil
-				}
-				if err := os.Chmod(path, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(path, b, 0o644); err != nil {
-					t.Fatal(err)
-				}
-				if change == "remove" {
-					if err := os.Remove(path); err != nil {
-						t.Fatal(err)
-					}
-				}
-				opened, err := model.Open(dir)
-				if err == nil && e.Name() == "model.json" && change == "flip" && opened.Digest() != m.Digest() {
-					return // a changed digit of a metric: another digest, so another model, but a sound one
-				}
-				if err == nil {
-					t.Error("a changed artifact opened")
-				}
-			})
-		}
-	}
-}
-
-// A manifest may be made to agree with edited files; the golden histories still tell.
+// A manifest and the digests may be made to agree with edited files; the golden histories still tell.
 func TestGoldenHistoriesCatchAnotherModel(t *testing.T) {
 	a, b := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	if _, err := train(t, small(model.Boosting), fleet(24, 1)).Save(a); err != nil {
@@ -278,6 +221,7 @@ func TestGoldenHistoriesCatchAnotherModel(t *testing.T) {
 	if err := errors.Join(os.WriteFile(filepath.Join(a, "learner.bin"), learner, 0o644), os.WriteFile(filepath.Join(a, "model.json"), raw, 0o644)); err != nil {
 		t.Fatal(err)
 	}
+	reseal(t, a)
 	if _, err := model.Open(a); err == nil || !strings.Contains(err.Error(), "golden") {
 		t.Errorf("another learner under the same calibration: %v, want the golden histories to refuse it", err)
 	}

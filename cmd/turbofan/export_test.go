@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ func TestExport(t *testing.T) {
 	if code != exitOK || !strings.HasPrefix(out, "forest of ") || !strings.HasSuffix(out, " columns written to "+whole+"\n") {
 		t.Fatalf("export: %d %q\n%s", code, out, errs)
 	}
-	want := []string{"MLmodel", "conda.yaml", "features.json", "golden.json", "held_out.json", "input_example.json", "learner.bin", "model.json",
+	want := []string{"MLmodel", "SHA256SUMS", "conda.yaml", "features.json", "golden.json", "held_out.json", "input_example.json", "learner.bin", "model.json",
 		"model.onnx", "python_env.yaml", "reference.json", "requirements.txt", "serving_input_example.json"}
 	if got := files(t, whole); !slices.Equal(got, want) {
 		t.Errorf("exported %v, want %v", got, want)
@@ -81,6 +82,10 @@ func TestExportOfAnOldArtifact(t *testing.T) {
 	}
 	var manifest map[string]any
 	if err := json.Unmarshal(raw, &manifest); err != nil {
+		t.Fatal(err)
+	}
+	manifest["format_version"] = 1
+	if err := errors.Join(os.Remove(filepath.Join(old, "MLmodel")), os.Remove(filepath.Join(old, "SHA256SUMS"))); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"model.onnx", "input_example.json", "serving_input_example.json", "requirements.txt", "conda.yaml", "python_env.yaml"} {
