@@ -234,7 +234,7 @@ func TestBadCommands(t *testing.T) {
 		{"evaluate --data fleet --version 99 --data-dir data", 1, "there is no version 99 of model \"rul\"; train one with `turbofan train`, or name a directory with --model-dir", ""},
 		{"evaluate --data fleet --version v1 --data-dir data", 1, "there is no version v1 of model \"rul\"; train one with `turbofan train`, or name a directory with --model-dir", ""},
 		{"evaluate --data fleet --model-dir nowhere", 2, "--model-dir: nowhere is not a model: it has no model.json", ""},
-		{"evaluate --data fleet --model-dir brokenmodel", 1, "open model brokenmodel: decode model.json: unexpected end of JSON input", ""},
+		{"evaluate --data fleet --model-dir brokenmodel", 2, "open model brokenmodel: model.json is not the file that was saved: its SHA-256 is not the one in SHA256SUMS", ""},
 		{"evaluate --data fleet --model-dir cutmodel", 2, "open model cutmodel: learner.bin is not the file that was saved: its SHA-256 differs", ""},
 		{"evaluate --data fleet --train xgboost", 2, `model.kind: must be one of forest, extra_trees, boosting, blend, not "xgboost"`, ""},
 		{"evaluate --data fleet --subsets FD001,FD001", 2, "dataset.subsets: names FD001 twice", ""},
