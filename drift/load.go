@@ -123,7 +123,7 @@ func (s *Service) reference(ctx context.Context, v turbofan.ModelVersion) (*refe
 	if ref, err := reference.Read(cached); err == nil {
 		return ref, nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		s.log.WarnContext(ctx, "cached drift reference cannot be read: fetching it again", "err", err)
+		s.log.WarnContext(ctx, "cached drift reference cannot be read: fetching it again", "error", err)
 	}
 	if err := os.MkdirAll(s.cfg.CacheDir, 0o755); err != nil {
 		return nil, fmt.Errorf("create drift cache: %w", err)
@@ -152,7 +152,7 @@ func (s *Service) reference(ctx context.Context, v turbofan.ModelVersion) (*refe
 // discard removes a scratch directory; what stays behind costs space only.
 func (s *Service) discard(ctx context.Context, dir string) {
 	if err := os.RemoveAll(dir); err != nil {
-		s.log.WarnContext(ctx, "scratch directory stays behind", "err", err)
+		s.log.WarnContext(ctx, "scratch directory stays behind", "error", err)
 	}
 }
 
@@ -160,7 +160,7 @@ func (s *Service) discard(ctx context.Context, dir string) {
 func (s *Service) prune(ctx context.Context) {
 	entries, err := os.ReadDir(s.cfg.CacheDir)
 	if err != nil {
-		s.log.WarnContext(ctx, "drift cache cannot be listed", "err", err)
+		s.log.WarnContext(ctx, "drift cache cannot be listed", "error", err)
 		return
 	}
 	type file struct {
@@ -178,7 +178,7 @@ func (s *Service) prune(ctx context.Context) {
 	slices.SortFunc(files, func(a, b file) int { return cmp.Compare(b.at, a.at) })
 	for _, f := range files[min(len(files), keepReferences):] {
 		if err := os.Remove(f.path); err != nil {
-			s.log.WarnContext(ctx, "old drift reference stays behind", "err", err)
+			s.log.WarnContext(ctx, "old drift reference stays behind", "error", err)
 		}
 	}
 }

@@ -15,7 +15,7 @@ const failurePause = 5 * time.Second
 func (s *Service) Run(ctx context.Context) error {
 	last, err := s.lastReport(ctx)
 	if err != nil {
-		s.log.ErrorContext(ctx, "drift schedule starts without its past", "err", err)
+		s.log.ErrorContext(ctx, "drift schedule starts without its past", "error", err)
 	}
 	var due <-chan time.Time
 	var timer *time.Timer
@@ -78,7 +78,7 @@ func (s *Service) scheduled(ctx context.Context, due func(context.Context) bool)
 	case turbofan.ErrorCode(err) == turbofan.ENotFound:
 		s.log.InfoContext(ctx, "drift not checked", "because", turbofan.ErrorMessage(err))
 	default:
-		s.log.ErrorContext(ctx, "drift check failed", "err", err)
+		s.log.ErrorContext(ctx, "drift check failed", "error", err)
 	}
 	return err
 }
@@ -87,12 +87,12 @@ func (s *Service) scheduled(ctx context.Context, due func(context.Context) bool)
 func (s *Service) enough(ctx context.Context) bool {
 	last, err := s.lastReport(ctx)
 	if err != nil {
-		s.log.ErrorContext(ctx, "drift schedule cannot see the last report", "err", err)
+		s.log.ErrorContext(ctx, "drift schedule cannot see the last report", "error", err)
 		return false
 	}
 	newest, err := s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{AfterSeq: last.ToSeq, Last: 1})
 	if err != nil {
-		s.log.ErrorContext(ctx, "drift schedule cannot see new readings", "err", err)
+		s.log.ErrorContext(ctx, "drift schedule cannot see new readings", "error", err)
 		return false
 	}
 	// Numbers may have gaps but never repeat: a small difference is few readings, a large one must be counted.
@@ -101,7 +101,7 @@ func (s *Service) enough(ctx context.Context) bool {
 	}
 	fresh, err := s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{AfterSeq: last.ToSeq, Limit: s.cfg.EveryRows})
 	if err != nil {
-		s.log.ErrorContext(ctx, "drift schedule cannot count new readings", "err", err)
+		s.log.ErrorContext(ctx, "drift schedule cannot count new readings", "error", err)
 		return false
 	}
 	return len(fresh) >= s.cfg.EveryRows

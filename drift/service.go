@@ -59,12 +59,9 @@ func New(cfg Config, registry turbofan.Registry, stores Stores, retrain turbofan
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg, registry: registry, stores: stores, retrain: retrain, log: log, turn: make(chan struct{}, 1)}
+	s := &Service{cfg: cfg, registry: registry, stores: stores, retrain: retrain, log: log, id: newID(), turn: make(chan struct{}, 1)}
 	s.turn <- struct{}{}
 	var err error
-	if s.id, err = newID(); err != nil {
-		return nil, err
-	}
 	if s.metrics, err = newMetrics(reg); err != nil {
 		return nil, err
 	}
@@ -137,7 +134,7 @@ func (s *Service) takeTurn(ctx context.Context) (func(), error) {
 	}
 	return func() {
 		if err := s.stores.Leases.Release(context.WithoutCancel(ctx), leaseName, s.id); err != nil {
-			s.log.WarnContext(ctx, "drift lease stays until it ends", "err", err)
+			s.log.WarnContext(ctx, "drift lease stays until it ends", "error", err)
 		}
 		release()
 	}, nil
@@ -170,9 +167,7 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 	}
 	report.At = start.UTC()
 	report.ModelName, report.ModelVersion = l.version.Name, l.version.Version
-	if report.ID, err = newID(); err != nil {
-		return report, err
-	}
+	report.ID = newID()
 	s.announce(ctx, l, report.NewConditions)
 	if report.Verdict == turbofan.Drifted {
 		if err := s.trigger(ctx, &report, window); err != nil {
@@ -189,7 +184,7 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 			ModelVersion: report.ModelVersion, ReportID: report.ID, JobID: report.RetrainingJob})
 	}
 	s.metrics.checked(&report, l.unseen())
-	s.log.InfoContext(ctx, "drift checked", "verdict", report.Verdict, "because", report.Because, "model_version", report.ModelVersion,
+	s.log.InfoContext(ctx, "drift checked", "verdict", report.Verdict, "because", report.Because, "version", report.ModelVersion,
 		"job", report.RetrainingJob, "seconds", report.Seconds)
 	return report, nil
 }
@@ -254,7 +249,7 @@ func (s *Service) announce(ctx context.Context, l *loaded, conditions []turbofan
 		}
 		l.announced.add(c.Settings)
 		s.log.WarnContext(ctx, "operating condition that the model never saw in training", "settings", c.Settings,
-			"rows", c.Rows, "units", c.Units, "model_version", l.version.Version)
+			"rows", c.Rows, "units", c.Units, "version", l.version.Version)
 	}
 }
 
@@ -275,10 +270,8 @@ func (s *Service) Ready(ctx context.Context) error {
 	return err
 }
 
-func newID() (string, error) {
+func newID() string {
 	var b [12]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return "", fmt.Errorf("name drift report: %w", err)
-	}
-	return "drift-" + hex.EncodeToString(b[:]), nil
+	rand.Read(b[:]) // never fails, see crypto/rand
+	return "drift-" + hex.EncodeToString(b[:])
 }

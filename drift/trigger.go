@@ -113,7 +113,7 @@ func (s *Service) triggerFailed(ctx context.Context, op string, err error) error
 		return ctx.Err()
 	}
 	s.metrics.trigger(triggerFailed)
-	s.log.ErrorContext(ctx, "drift found, but retraining cannot be reached: the next check asks again", "op", op, "err", err)
+	s.log.ErrorContext(ctx, "drift found, but retraining cannot be reached: the next check asks again", "op", op, "error", err)
 	return nil
 }
 

@@ -148,9 +148,7 @@ func New(cfg Config, registry turbofan.Registry, stores Stores, reg prometheus.R
 		return nil, fmt.Errorf("open prediction service: %w", err)
 	}
 	s := &Service{cfg: cfg, registry: registry, stores: stores, log: log, trials: map[string]string{}}
-	if err := s.ids.init(); err != nil {
-		return nil, fmt.Errorf("open prediction service: %w", err)
-	}
+	rand.Read(s.ids.process[:]) // never fails, see crypto/rand
 	for i := range s.shards {
 		s.shards[i].units = map[string]*unit{}
 	}
@@ -257,11 +255,6 @@ func (s *Service) Prediction(ctx context.Context, id string) (turbofan.Predictio
 type idSource struct {
 	process [6]byte
 	next    atomic.Uint64
-}
-
-func (s *idSource) init() error {
-	_, err := rand.Read(s.process[:])
-	return err
 }
 
 func (s *idSource) id() string {

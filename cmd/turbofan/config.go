@@ -405,7 +405,7 @@ func (f *configFlags) addServe(cmd *cobra.Command) {
 	fl.StringVar(&f.keysFile, "keys-file", "", "file with the API keys that are valid, as turbofan keys new writes them; without one nobody is asked for a key")
 	fl.StringVar(&f.tlsCert, "tls-cert", "", "PEM file with the certificate of all ports, read again when it changes; needs --tls-key")
 	fl.StringVar(&f.tlsKey, "tls-key", "", "PEM file with the certificate's private key")
-	fl.IntVar(&f.grpcPort, "grpc-port", 8001, "also answer the Open Inference Protocol over gRPC, on this port; not unless given, 0 takes any free one")
+	fl.IntVar(&f.grpcPort, "grpc-port", 8001, "answer the Open Inference Protocol over gRPC too, on this port: off unless given; 0 takes any free one")
 	fl.StringSliceVar(&f.ports, "port", nil, "port of a role, repeatable: predict=3000; 0 takes any free one")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.BoolVar(&f.logJSON, "log-json", false, "write the log as JSON")

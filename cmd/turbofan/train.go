@@ -52,7 +52,8 @@ func newTrainCommand() *cobra.Command {
 		Long: strings.TrimSpace(`
 Train a model on the training units of one or more subsets. Its error is estimated by cross-validation by
 unit; test files are never looked at. The model is registered under the next version and becomes champion
-where there is none, or with --promote. --out writes the artifact to a directory instead.`),
+where there is none, or with --promote. --out writes the artifact to a directory as well, with
+--register=false to that alone.`),
 		Example: strings.TrimSpace(`
 turbofan train
 turbofan train --model forest --subsets FD001 --out my-forest --register=false
