@@ -206,7 +206,7 @@ func (d drip) status(t *testing.T) int {
 // A file may come for longer than a call in JSON, which is refused when it is late.
 func TestFilesMayTakeLonger(t *testing.T) {
 	s := httptest.NewUnstartedServer(mlflow.NewHandler(openRegistryAt(t, t.TempDir(), registry.Config{}), mlflow.HandlerConfig{}))
-	s.Config.ReadTimeout = 2 * time.Second
+	s.Config.ReadTimeout = 5 * time.Second
 	s.Start()
 	t.Cleanup(s.Close) // once the context has ended what still drips
 	file := startDrip(t, "PUT", s.URL+artifacts+"slow.bin", "0")
@@ -255,7 +255,7 @@ func TestSlowSendersHoldNoRoom(t *testing.T) {
 	for range many {
 		<-begun
 	}
-	large := &http.Client{Timeout: time.Minute}
+	large := &http.Client{Timeout: 5 * time.Minute}
 	resp, err := large.Post(call, "application/json", strings.NewReader(fmt.Sprintf(`{"max_results":1,"padding":%q}`, strings.Repeat("p", 200<<10))))
 	if err != nil {
 		t.Fatal(err)

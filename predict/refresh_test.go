@@ -243,7 +243,7 @@ func TestSwapsUnderLoad(t *testing.T) {
 		}
 	}
 	s := w.serving(options{})
-	tokens := make(chan struct{}, 20*swaps) // readings come while models swap, not all before
+	tokens := make(chan struct{}, 20) // readings come while models swap, neither all before nor all after
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	byVersion := map[string]answers{"1": {}, versions[1]: {}}
@@ -268,17 +268,25 @@ func TestSwapsUnderLoad(t *testing.T) {
 			}
 		})
 	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		wg.Wait()
+	}()
 	for i := range swaps {
 		w.promote(versions[(i+1)%2])
 		if ok, err := s.Refresh(t.Context()); !ok || err != nil {
 			t.Errorf("swap %d: %v, %v", i, ok, err)
 		}
 		for range 20 {
-			tokens <- struct{}{}
+			select {
+			case tokens <- struct{}{}:
+			case <-ended: // no reading is left
+			}
 		}
 	}
 	close(tokens)
-	wg.Wait()
+	<-ended
 	for u := range units {
 		units[u].Readings = units[u].Readings[:sent[u]]
 	}

