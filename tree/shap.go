@@ -30,9 +30,9 @@ import (
 // to one: with b = uz/(t+uz) the one not taken has bs, the other 1-bs. And the
 // split gives its feature, at weight w,
 //
-//	w (1-b)/(ut) · bs · P (Q_taken - Q_other).
+//	w/(ut) · (1-b) · bs · P (Q_taken - Q_other),
 //
-// Below a child that fails an earlier split on the feature both children pass
+// whose first factor is the point's alone and can wait until all is summed. Below a child that fails an earlier split on the feature both children pass
 // their share and the feature gets nothing: that is b = 1.
 func (e *Ensemble) SHAP(row []float32, phi []float64) (base float64, err error) {
 	if err := e.checkRow(len(row)); err != nil {
@@ -42,10 +42,14 @@ func (e *Ensemble) SHAP(row []float32, phi []float64) (base float64, err error) 
 		return 0, fmt.Errorf("phi must have %d entries, got %d", e.features, len(phi))
 	}
 	p := e.reasons.get(e)
-	w := p.walks.Get().(*shapWalk)
-	w.row(p, row, phi, e.scale)
-	p.walks.Put(w)
+	p.explain(row, phi, e.scale)
 	return p.base, nil
+}
+
+func (p *shapPlan) explain(row []float32, phi []float64, scale float64) {
+	w := p.walks.Get().(*shapWalk)
+	w.row(p, row, phi, scale)
+	p.walks.Put(w)
 }
 
 // reasons keeps an ensemble's plan for SHAP. It is built when the first row
@@ -56,7 +60,7 @@ type reasons struct {
 }
 
 func (r *reasons) get(e *Ensemble) *shapPlan {
-	r.once.Do(func() { r.plan = newShapPlan(e) })
+	r.once.Do(func() { r.plan = newShapPlan(e, vectorShap()) })
 	return r.plan
 }
 
@@ -64,54 +68,32 @@ func (r *reasons) get(e *Ensemble) *shapPlan {
 // compiler keeps only fields in registers.
 type lane struct{ a, b, c, d float64 }
 
-// points holds one number per quadrature point of a rule.
-type points [2]lane
+// rule is the points of a quadrature on [0, 1] that are walked at once, and what
+// their sums weigh; unused ones weigh nothing.
+type rule struct{ t, u, weight []float64 }
 
-func eight(v *[8]float64) points {
-	return points{{v[0], v[1], v[2], v[3]}, {v[4], v[5], v[6], v[7]}}
-}
+// lanes is how many lanes the points take: one, or two where the vector unit
+// takes eight numbers.
+func (q *rule) lanes() int { return len(q.t) / 4 }
 
-// rule is up to eight points of a quadrature on [0, 1]; unused ones weigh
-// nothing.
-type rule struct{ t, u, w [8]float64 }
-
-// small tells that one lane suffices.
-func (q *rule) small() bool { return q.w[4] == 0 }
-
-// entry is what a split needs of the points: b as SHAP tells it, and the weight
-// of the difference of its children, w (1-b)/(ut).
-type entry struct{ b, weight points }
-
-// entry returns the points for splits whose feature let z of the cover pass
-// above.
-func (q *rule) entry(z float64) entry {
-	var b, weight [8]float64
-	for k := range b {
-		f := q.t[k] + q.u[k]*z
-		b[k], weight[k] = q.u[k]*z/f, q.w[k]/(q.u[k]*f)
+// set puts f of each point into lanes.
+func (q *rule) set(to []lane, f func(t, u float64) float64) {
+	for i := range to {
+		t, u := q.t[4*i:][:4], q.u[4*i:][:4]
+		to[i] = lane{f(t[0], u[0]), f(t[1], u[1]), f(t[2], u[2]), f(t[3], u[3])}
 	}
-	return entry{eight(&b), eight(&weight)}
 }
 
-// closedEntry is for splits whose feature the row already fails.
-func closedEntry() entry {
-	one := lane{1, 1, 1, 1}
-	return entry{b: points{one, one}}
-}
-
-// The first entries of every table; those of repeated splits follow. That of
-// failed features has place 0.
+// The first entries of every table of b; those of repeated splits follow. That
+// of features that the row fails already has place 0.
 const (
 	entryClosed = iota
 	entryFirst
 	entryRepeated
 )
 
-// Sizes in bytes, which the assembly knows too.
-const (
-	pointsSize = 64
-	entrySize  = 2 * pointsSize
-)
+// laneSize is in bytes, as are all places, which the assembly reads.
+const laneSize = 32
 
 // tests is what a split asks of a row. The arrays lie in the order of the walk:
 // per tree the splits that have a split below, parents first, then the others.
@@ -124,7 +106,7 @@ type tests struct {
 	threshold, floor, ceil []float32
 	// share is the left child's part of the cover.
 	share []float64
-	// entry is the place in the table, in bytes.
+	// entry is the place in the table.
 	entry []uint32
 }
 
@@ -134,11 +116,12 @@ const (
 	columnMask   = 1<<16 - 1
 )
 
-// shapTree tells how many of each a tree has.
-type shapTree struct {
+// shapGroup tells how many of each a group of trees has that are walked together,
+// level by level, so that one does not wait for another.
+type shapGroup struct {
 	// inner splits have a split below, twigs have not; leaves are those below
 	// inner splits.
-	inner, twigs, leaves, _ uint32
+	inner, twigs, leaves, roots uint32
 }
 
 // twig is a split above two leaves.
@@ -153,7 +136,7 @@ type looseLeaf struct {
 // shapChunk is a stretch of trees whose decisions fit the first-level cache
 // together, or one larger tree.
 type shapChunk struct {
-	trees []shapTree
+	groups []shapGroup
 	// splits, twigs and leaves are where the chunk's begin in the plan's arrays,
 	// and end is behind the last split.
 	splits, end, twigs, leaves int
@@ -163,17 +146,17 @@ type shapChunk struct {
 	z []float64
 	// tables has one per rule; it is nil for a large tree, whose table is made
 	// for each row instead: it would take more memory than the tree.
-	tables [][]entry
+	tables [][]lane
 }
 
 // shapPlan is what SHAP needs of an ensemble's trees for all rows: about 50
-// bytes a split, and 128 for one whose feature is split above it already.
+// bytes a split, and 32 or 64 for one whose feature is split above it already.
 type shapPlan struct {
 	base   float64
 	chunks []shapChunk
 	tests
 	// own is where a split finds P and leaves Q, feature where its column's
-	// contribution is summed; both in bytes.
+	// contribution is summed.
 	own, feature []uint32
 	twigs        []twig
 	leaves       []looseLeaf

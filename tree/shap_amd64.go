@@ -2,7 +2,7 @@ package tree
 
 // shapArgs is read by the assembly at fixed offsets.
 type shapArgs struct {
-	trees   *shapTree
+	trees   *shapGroup
 	n       int
 	left    *float64
 	step    *float64
@@ -12,10 +12,11 @@ type shapArgs struct {
 	twigs   *twig
 	leaves  *looseLeaf
 	table   *lane
-	phi     *points
-	slots   *points
-	kept    *points
-	// What decideEight reads besides.
+	phi     *lane
+	work    *lane
+	// mask has a bit per feature of the row, for decideSixteen.
+	mask uint64
+	// What both decide functions read besides.
 	groups    int
 	row       *float32
 	column    *uint32
@@ -26,12 +27,16 @@ type shapArgs struct {
 	entries   *uint32
 }
 
-// decideEight asks groups of eight tests.
+// decideEight asks groups of eight tests; decideSixteen groups of sixteen, of a
+// row of at most 64 features, which it keeps in registers.
 //
 //go:noescape
 func decideEight(a *shapArgs)
 
-// walkFour walks the trees with four points, walkEight with eight.
+//go:noescape
+func decideSixteen(a *shapArgs)
+
+// walkFour walks the trees with a rule of four points, walkEight of eight.
 //
 //go:noescape
 func walkFour(a *shapArgs)
@@ -61,7 +66,7 @@ func vectorShap() int {
 	return 4
 }
 
-// decideVector is decideScalar eight splits at a time.
+// decideVector is decideScalar several splits at a time.
 func (w *shapWalk) decideVector(p *shapPlan, c *shapChunk, row []float32) {
 	at := c.splits
 	a := shapArgs{
@@ -69,26 +74,26 @@ func (w *shapWalk) decideVector(p *shapPlan, c *shapChunk, row []float32) {
 		groups: (c.end - at + vectorTests - 1) / vectorTests, row: &row[0], column: &p.column[at],
 		threshold: &p.threshold[at], floor: &p.floor[at], ceil: &p.ceil[at], share: &p.share[at], entries: &p.entry[at],
 	}
-	decideEight(&a)
+	if p.vector < 8 || len(row) > 64 {
+		a.groups *= vectorTests / 8
+		decideEight(&a)
+		return
+	}
+	a.mask = 1<<len(row) - 1
+	decideSixteen(&a)
 }
 
-// walkVector is walkScalar with at most so many points at once, for all points
-// of the rule.
-func (w *shapWalk) walkVector(p *shapPlan, c *shapChunk, q *rule, table []entry, most int) {
+// walkVector is walkScalar with as many points at once as the rule has.
+func (w *shapWalk) walkVector(p *shapPlan, c *shapChunk, q *rule, table []lane) {
 	at := c.splits
 	a := shapArgs{
-		trees: &c.trees[0], n: len(c.trees), left: &w.left[0], step: &w.step[0], entry: &w.entry[0],
+		trees: &c.groups[0], n: len(c.groups), left: &w.left[0], step: &w.step[0], entry: &w.entry[0],
 		own: &p.own[at], feature: &p.feature[at], twigs: &p.twigs[c.twigs], leaves: &p.leaves[c.leaves],
-		table: &table[0].b[0], phi: &w.phi[0], slots: &w.slots[0], kept: &w.kept[0],
+		table: &table[0], phi: &w.phi[0], work: &w.work[0],
 	}
-	switch {
-	case q.small():
-		walkFour(&a)
-	case most == 8:
+	if q.lanes() == 2 {
 		walkEight(&a)
-	default:
-		walkFour(&a)
-		a.table = &table[0].b[1]
-		walkFour(&a)
+		return
 	}
+	walkFour(&a)
 }

@@ -7,12 +7,22 @@ import (
 )
 
 // chunkSplits is the most splits of several trees in one chunk: what is decided
-// for them takes 20 bytes each and should stay in the first-level cache.
-const chunkSplits = 1024
+// for them takes 20 bytes each and should stay in the first-level cache, with
+// what the walk writes.
+const chunkSplits = 256
 
-// vectorTests is how many splits the vector unit decides at once; the arrays of
-// tests are padded to a multiple.
-const vectorTests = 8
+// tableSplits is the most splits of a chunk, which is then one tree, that keeps its
+// tables.
+const tableSplits = 1024
+
+// vectorTests is how many splits the vector unit decides at once, at most; the
+// arrays of tests are padded to a multiple.
+const vectorTests = 16
+
+// groupTrees is how many trees are walked together. With one, the processor
+// guesses the ends of short loops wrong and waits for each level of the tree; with
+// many, what the walk writes does not fit the first-level cache.
+const groupTrees = 4
 
 // splitPath is what a path says of one feature.
 type splitPath struct {
@@ -34,38 +44,55 @@ type shapBuilder struct {
 	// and the left child's part of the cover.
 	path  []splitPath
 	share []float64
+	// group is the trees that are to be laid out together.
+	group []int
+	// queue has their nodes level by level, twigs those of them.
+	queue, twigs []placed
 }
 
-func newShapPlan(e *Ensemble) *shapPlan {
+// placed is a node that is to be laid out: its path and share are from places
+// before its own number, and its P and Q have the given slot.
+type placed struct {
+	node       uint32
+	from, slot int
+}
+
+// newShapPlan returns a plan for so many points at once, see vectorShap.
+func newShapPlan(e *Ensemble, vector int) *shapPlan {
 	nan := float32(math.NaN())
-	b := &shapBuilder{e: e, plan: &shapPlan{base: e.base, vector: vectorShap()}, now: make([]splitPath, e.features)}
+	b := &shapBuilder{e: e, plan: &shapPlan{base: e.base, vector: vector}, now: make([]splitPath, e.features)}
 	for f := range b.now {
 		b.now[f] = splitPath{z: 1, floor: nan, ceil: nan}
 	}
 	type pick struct{ tree, size int }
 	var picks []pick
 	for t := range e.trees {
+		b.path, b.share = b.path[:0], b.share[:0]
 		mean, distinct := b.measure(t)
 		b.plan.base += e.scale * mean
 		if distinct > 0 {
-			picks = append(picks, pick{t, ruleSize((distinct + 1) / 2)})
+			picks = append(picks, pick{t, ruleSize((distinct+1)/2, vector)})
 		}
 	}
+	b.plan.reserve(len(e.nodes) / 2)
 	slices.SortStableFunc(picks, func(a, b pick) int { return cmp.Compare(a.size, b.size) })
 	rules := map[int][]rule{}
-	size := 0
+	size, chunk := 0, 0
 	for _, p := range picks {
 		if rules[p.size] == nil {
-			rules[p.size] = gaussLegendre(p.size)
+			rules[p.size] = gaussLegendre(p.size, pointsAtOnce(p.size, vector))
 		}
 		first, end := e.span(p.tree)
 		splits := int(end-first) / 2
-		if n := len(b.plan.chunks); n == 0 || p.size != size || len(b.plan.column)-b.plan.chunks[n-1].splits+splits > chunkSplits {
+		if chunk+splits > chunkSplits || p.size != size {
 			b.open(rules[p.size])
-			size = p.size
+			size, chunk = p.size, 0
 		}
-		b.measure(p.tree)
-		b.layOut(p.tree)
+		chunk += splits
+		b.group = append(b.group, p.tree)
+		if len(b.group) == groupTrees {
+			b.layOut()
+		}
 	}
 	b.close()
 	b.plan.leaves = append(b.plan.leaves, looseLeaf{}) // so that a chunk without any has one to point to
@@ -73,25 +100,31 @@ func newShapPlan(e *Ensemble) *shapPlan {
 	return b.plan
 }
 
-// ruleSize rounds a number of points up to what a walk does at once.
-func ruleSize(points int) int {
-	if points <= 4 {
+// pointsAtOnce is how many of so many points are walked at once.
+func pointsAtOnce(points, vector int) int {
+	if points <= 4 || vector < 8 {
 		return 4
 	}
-	return (points + 7) / 8 * 8
+	return 8
 }
 
-// measure fills path and share for tree t, and returns the mean of its leaves
-// and the largest number of different features on a path.
+// ruleSize rounds a number of points up to what is walked.
+func ruleSize(points, vector int) int {
+	at := pointsAtOnce(points, vector)
+	return (points + at - 1) / at * at
+}
+
+// measure returns the mean of the leaves of tree t and the largest number of
+// different features on a path, and appends its splits to path and share.
 func (b *shapBuilder) measure(t int) (mean float64, distinct int) {
 	first, end := b.e.span(t)
-	n := int(end - first)
-	b.path = slices.Grow(b.path[:0], n)[:n]
-	b.share = slices.Grow(b.share[:0], n)[:n]
-	return b.visit(first, first, 0)
+	at, n := len(b.path), int(end-first)
+	b.path = slices.Grow(b.path, n)[:at+n]
+	b.share = slices.Grow(b.share, n)[:at+n]
+	return b.visit(int(first)-at, first, 0)
 }
 
-func (b *shapBuilder) visit(root, i uint32, distinct int) (mean float64, most int) {
+func (b *shapBuilder) visit(from int, i uint32, distinct int) (mean float64, most int) {
 	n := &b.e.nodes[i]
 	if n.off == 0 {
 		return float64(n.value), distinct
@@ -102,7 +135,7 @@ func (b *shapBuilder) visit(root, i uint32, distinct int) (mean float64, most in
 		s = 0.5 // no training row came here: nothing tells the children apart
 	}
 	was := b.now[n.feature]
-	b.path[i-root], b.share[i-root] = was, s
+	b.path[int(i)-from], b.share[int(i)-from] = was, s
 	if !was.repeated {
 		distinct++
 	}
@@ -111,13 +144,13 @@ func (b *shapBuilder) visit(root, i uint32, distinct int) (mean float64, most in
 		left.ceil = was.ceil
 	}
 	b.now[n.feature] = left
-	ml, dl := b.visit(root, i+n.off, distinct)
+	ml, dl := b.visit(from, i+n.off, distinct)
 	right := splitPath{z: was.z * (1 - s), floor: n.threshold, ceil: was.ceil, repeated: true, fails: was.fails || n.missingRight == 0}
 	if was.floor > right.floor {
 		right.floor = was.floor
 	}
 	b.now[n.feature] = right
-	mr, dr := b.visit(root, i+n.off+1, distinct)
+	mr, dr := b.visit(from, i+n.off+1, distinct)
 	b.now[n.feature] = was
 	return s*ml + (1-s)*mr, max(dl, dr)
 }
@@ -135,20 +168,31 @@ func (b *shapBuilder) close() {
 	if len(p.chunks) == 0 {
 		return
 	}
+	b.layOut()
 	c := &p.chunks[len(p.chunks)-1]
 	c.end = len(p.column)
 	for len(p.column)%vectorTests != 0 {
 		p.tests.pad()
 		p.own, p.feature = append(p.own, 0), append(p.feature, 0)
 	}
-	if c.end-c.splits > chunkSplits {
+	if c.end-c.splits > tableSplits {
 		return
 	}
 	for i := range c.rules {
-		table := make([]entry, entryRepeated+len(c.z))
+		table := make([]lane, (entryRepeated+len(c.z))*c.rules[i].lanes())
 		c.rules[i].fill(table, c.z)
 		c.tables = append(c.tables, table)
 	}
+}
+
+// reserve makes room for so many splits, so that growing leaves no garbage.
+func (p *shapPlan) reserve(splits int) {
+	splits += splits/64*2 + vectorTests
+	t := &p.tests
+	t.column, t.entry = make([]uint32, 0, splits), make([]uint32, 0, splits)
+	t.threshold, t.floor, t.ceil = make([]float32, 0, splits), make([]float32, 0, splits), make([]float32, 0, splits)
+	t.share = make([]float64, 0, splits)
+	p.own, p.feature = make([]uint32, 0, splits), make([]uint32, 0, splits)
 }
 
 func (t *tests) pad() {
@@ -157,51 +201,55 @@ func (t *tests) pad() {
 	t.share = append(t.share, 0)
 }
 
-// layOut appends tree t to the newest chunk.
-func (b *shapBuilder) layOut(t int) {
+// layOut appends the trees of the group to the newest chunk.
+func (b *shapBuilder) layOut() {
+	if len(b.group) == 0 {
+		return
+	}
 	p := b.plan
 	c := &p.chunks[len(p.chunks)-1]
-	root, _ := b.e.span(t)
 	nodes := b.e.nodes
-	type placed struct {
-		node uint32
-		slot int
+	size := laneSize * c.rules[0].lanes()
+	group := shapGroup{roots: uint32(len(b.group))}
+	b.twigs, b.queue = b.twigs[:0], b.queue[:0]
+	b.path, b.share = b.path[:0], b.share[:0]
+	for i, t := range b.group {
+		root, _ := b.e.span(t)
+		b.queue = append(b.queue, placed{root, int(root) - len(b.path), size * i})
+		b.measure(t)
 	}
-	var tree shapTree
-	var twigs []placed
 	// Level by level: neighbours in the order do not wait for each other.
-	queue := []placed{{root, 0}}
-	for len(queue) > 0 {
-		at := queue[0]
-		queue = queue[1:]
+	for i := 0; i < len(b.queue); i++ {
+		at := b.queue[i]
 		n := &nodes[at.node]
 		l, r := at.node+n.off, at.node+n.off+1
 		switch {
 		case n.off == 0:
-			p.leaves = append(p.leaves, looseLeaf{slot: pointsSize * uint64(at.slot), value: float64(n.value)})
-			tree.leaves++
+			p.leaves = append(p.leaves, looseLeaf{slot: uint64(at.slot), value: float64(n.value)})
+			group.leaves++
 		case nodes[l].off == 0 && nodes[r].off == 0:
-			twigs = append(twigs, at)
+			b.twigs = append(b.twigs, at)
 		default:
-			children := 2*int(tree.inner) + 1
-			queue = append(queue, placed{l, children}, placed{r, children + 1})
-			b.split(c, root, at.node, at.slot)
-			tree.inner++
+			children := size * (len(b.group) + walkLanes*int(group.inner))
+			b.queue = append(b.queue, placed{l, at.from, children}, placed{r, at.from, children + size})
+			b.split(c, at.from, at.node, at.slot)
+			group.inner++
 		}
 	}
-	for _, at := range twigs {
-		b.split(c, root, at.node, at.slot)
+	for _, at := range b.twigs {
+		b.split(c, at.from, at.node, at.slot)
 		l := at.node + nodes[at.node].off
 		right := float64(nodes[l+1].value)
 		p.twigs = append(p.twigs, twig{difference: float64(nodes[l].value) - right, right: right})
 	}
-	tree.twigs = uint32(len(twigs))
-	c.trees = append(c.trees, tree)
+	group.twigs = uint32(len(b.twigs))
+	c.groups = append(c.groups, group)
+	b.group = b.group[:0]
 }
 
 // split appends a split whose P and Q are in the given slot.
-func (b *shapBuilder) split(c *shapChunk, root, i uint32, slot int) {
-	n, path, p := &b.e.nodes[i], &b.path[i-root], b.plan
+func (b *shapBuilder) split(c *shapChunk, from int, i uint32, slot int) {
+	n, path, p := &b.e.nodes[i], &b.path[int(i)-from], b.plan
 	column, at := uint32(n.feature), entryFirst
 	if n.missingRight == 0 {
 		column |= missingLeft
@@ -215,18 +263,19 @@ func (b *shapBuilder) split(c *shapChunk, root, i uint32, slot int) {
 	}
 	p.column = append(p.column, column)
 	p.threshold, p.floor, p.ceil = append(p.threshold, n.threshold), append(p.floor, path.floor), append(p.ceil, path.ceil)
-	p.share = append(p.share, b.share[i-root])
-	p.entry = append(p.entry, uint32(entrySize*at))
-	p.own = append(p.own, uint32(pointsSize*slot))
-	p.feature = append(p.feature, pointsSize*uint32(n.feature))
+	p.share = append(p.share, b.share[int(i)-from])
+	p.entry = append(p.entry, uint32(laneSize*c.rules[0].lanes()*at))
+	p.own = append(p.own, uint32(slot))
+	p.feature = append(p.feature, phiLanes*laneSize*uint32(n.feature))
 }
 
-// gaussLegendre returns k points on [0, 1], in rules of eight. They are the
+// gaussLegendre returns k points on [0, 1], in rules of so many. They are the
 // zeros of the Legendre polynomial, found by Newton's method.
-func gaussLegendre(k int) []rule {
-	rules := make([]rule, (k+7)/8)
+func gaussLegendre(k, each int) []rule {
+	rules := make([]rule, (k+each-1)/each)
 	for i := range rules {
-		for j := range rules[i].t {
+		rules[i] = rule{make([]float64, each), make([]float64, each), make([]float64, each)}
+		for j := range each {
 			rules[i].t[j], rules[i].u[j] = 0.5, 0.5
 		}
 	}
@@ -245,8 +294,9 @@ func gaussLegendre(k int) []rule {
 				break
 			}
 		}
-		r := &rules[i/8]
-		r.t[i%8], r.u[i%8], r.w[i%8] = (1+x)/2, (1-x)/2, 1/((1-x*x)*slope*slope)
+		r := &rules[i/each]
+		t, u := (1+x)/2, (1-x)/2
+		r.t[i%each], r.u[i%each], r.weight[i%each] = t, u, 1/((1-x*x)*slope*slope*t*u)
 	}
 	return rules
 }

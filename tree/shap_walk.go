@@ -4,88 +4,115 @@ package tree
 type shapWalk struct {
 	// What the row decides, per split of a chunk: whether it goes left, that
 	// less the left child's share of the cover, and the place of the split's
-	// entry in the table, in bytes.
+	// entry in the table.
 	left, step []float64
 	entry      []uint32
-	// slots hold P and later Q: the root's, then those of the children of each
-	// inner split.
-	slots []points
-	// kept has, per inner split, the factor of its left child and the weight of
-	// the difference of the children.
-	kept []points
+	// work holds P and later Q of the roots of a group of trees. Then come, for
+	// each inner split, those of its left and of its right child, the factor of
+	// the left child, and the weight of the difference of the children.
+	work []lane
 	// phi has a sum per column and point.
-	phi   []points
-	table []entry // for trees too large to keep theirs
+	phi   []lane
+	table []lane // for trees too large to keep theirs
 }
 
+const (
+	// walkLanes is what an inner split needs of work, in lanes of a rule of four
+	// points.
+	walkLanes = 4
+	// phiLanes is what a column has of phi.
+	phiLanes = 2
+)
+
 func (p *shapPlan) newWalk() any {
-	splits, inner, repeated := 0, 0, 0
+	splits, work, table := 0, 0, 0
 	columns := uint32(0)
 	for i := range p.chunks {
 		c := &p.chunks[i]
+		lanes := c.rules[0].lanes()
 		splits = max(splits, c.end-c.splits)
-		for _, t := range c.trees {
-			inner = max(inner, int(t.inner))
+		for _, t := range c.groups {
+			work = max(work, lanes*(int(t.roots)+walkLanes*int(t.inner)))
 		}
 		if c.tables == nil {
-			repeated = max(repeated, len(c.z))
+			table = max(table, lanes*(entryRepeated+len(c.z)))
 		}
 	}
 	for _, at := range p.feature {
-		columns = max(columns, at/pointsSize+1)
+		columns = max(columns, at/(phiLanes*laneSize)+1)
 	}
 	splits = (splits + vectorTests - 1) / vectorTests * vectorTests
 	return &shapWalk{
 		left: make([]float64, splits), step: make([]float64, splits), entry: make([]uint32, splits),
-		slots: make([]points, 2*inner+1), kept: make([]points, 2*inner+1), phi: make([]points, columns),
-		table: make([]entry, entryRepeated+repeated),
+		work: make([]lane, work), phi: make([]lane, phiLanes*columns), table: make([]lane, table),
 	}
 }
 
 // row explains one row.
 func (w *shapWalk) row(p *shapPlan, row []float32, phi []float64, scale float64) {
 	clear(w.phi)
+	clear(phi)
+	var summed *rule // whose sums are in w.phi
 	for i := range p.chunks {
 		c := &p.chunks[i]
-		if p.vector > 0 {
-			w.decideVector(p, c, row)
-		} else {
-			w.decideScalar(p, c, row)
-		}
+		w.decide(p, c, row)
 		for r := range c.rules {
+			q := &c.rules[r]
+			if summed != nil && summed != q {
+				w.add(summed, phi, scale)
+			}
+			summed = q
 			table := w.table
 			if c.tables != nil {
 				table = c.tables[r]
 			} else {
-				c.rules[r].fill(table, c.z)
+				q.fill(table, c.z)
 			}
-			if p.vector > 0 {
-				w.walkVector(p, c, &c.rules[r], table, p.vector)
-				continue
-			}
-			w.walkScalar(p, c, table, 0)
-			if !c.rules[r].small() {
-				w.walkScalar(p, c, table, 1)
-			}
+			w.walk(p, c, q, table)
 		}
 	}
-	clear(phi)
-	for f := range w.phi {
-		q := &w.phi[f]
-		phi[f] = scale * (((q[0].a + q[1].a) + (q[0].b + q[1].b)) + ((q[0].c + q[1].c) + (q[0].d + q[1].d)))
+	if summed != nil {
+		w.add(summed, phi, scale)
 	}
 }
 
-// fill writes the table of a chunk.
-func (q *rule) fill(table []entry, z []float64) {
-	table[entryClosed], table[entryFirst] = closedEntry(), q.entry(1)
+// add adds the sums at the points of q to the contributions and clears them.
+func (w *shapWalk) add(q *rule, phi []float64, scale float64) {
+	lanes := q.lanes()
+	for f := range len(w.phi) / phiLanes {
+		sum := 0.0
+		for i, v := range w.phi[phiLanes*f:][:lanes] {
+			weight := q.weight[4*i:][:4]
+			sum += (weight[0]*v.a + weight[1]*v.b) + (weight[2]*v.c + weight[3]*v.d)
+		}
+		phi[f] += scale * sum
+	}
+	clear(w.phi)
+}
+
+// fill writes the table of a chunk: b, as SHAP tells it, of splits whose feature
+// lets z of the cover pass above.
+func (q *rule) fill(table []lane, z []float64) {
+	lanes := q.lanes()
+	at := func(i int) []lane { return table[i*lanes:][:lanes] }
+	q.set(at(entryClosed), func(t, u float64) float64 { return 1 })
+	q.set(at(entryFirst), func(t, u float64) float64 { return u / (t + u) })
 	for i, z := range z {
-		table[entryRepeated+i] = q.entry(z)
+		q.set(at(entryRepeated+i), func(t, u float64) float64 { return u * z / (t + u*z) })
 	}
 }
 
-// decideScalar asks the row every test of the chunk. Which way it goes is hard
-// to guess, so there are no branches.
+// decide asks the row every test of the chunk.
+func (w *shapWalk) decide(p *shapPlan, c *shapChunk, row []float32) {
+	if p.vector > 0 {
+		w.decideVector(p, c, row)
+		return
+	}
+	w.decideScalar(p, c, row)
+}
+
+// decideScalar is decide. Which way the row goes is hard to guess, so there are
+// no branches.
 func (w *shapWalk) decideScalar(p *shapPlan, c *shapChunk, row []float32) {
 	column := p.column[c.splits:c.end]
 	n := len(column)
@@ -101,29 +128,38 @@ func (w *shapWalk) decideScalar(p *shapPlan, c *shapChunk, row []float32) {
 	}
 }
 
-// walkScalar adds the contributions of the chunk's trees at half the points
-// of a rule. Down the tree it spreads P, up again it gathers Q.
-func (w *shapWalk) walkScalar(p *shapPlan, c *shapChunk, table []entry, half int) {
+// walk adds the contributions of the chunk's trees at the points of a rule.
+func (w *shapWalk) walk(p *shapPlan, c *shapChunk, q *rule, table []lane) {
+	if p.vector > 0 {
+		w.walkVector(p, c, q, table)
+		return
+	}
+	w.walkScalar(p, c, table)
+}
+
+// walkScalar is walk, of four points. Down the trees it spreads P, up again it
+// gathers Q.
+func (w *shapWalk) walkScalar(p *shapPlan, c *shapChunk, table []lane) {
 	own, feature := p.own[c.splits:c.end], p.feature[c.splits:c.end]
 	left, step, entry := w.left[:len(own)], w.step[:len(own)], w.entry[:len(own)]
 	twigs, leaves := p.twigs[c.twigs:], p.leaves[c.leaves:]
-	for _, t := range c.trees {
+	for _, t := range c.groups {
 		inner := int(t.inner)
-		w.slots[0][0] = lane{1, 1, 1, 1}
+		for i := range t.roots {
+			w.work[i] = lane{1, 1, 1, 1}
+		}
+		splits := w.work[t.roots:]
 		for i := range inner {
-			e := &table[entry[i]/entrySize]
-			w.down(&e.b[half], &e.weight[half], left[i], step[i], &w.slots[own[i]/pointsSize][0], i)
+			down((*[walkLanes]lane)(splits[walkLanes*i:]), &table[entry[i]/laneSize], left[i], step[i], &w.work[own[i]/laneSize])
 		}
 		for i := inner; i < inner+int(t.twigs); i++ {
-			e := &table[entry[i]/entrySize]
-			twigs[i-inner].visit(&e.b[half], &e.weight[half], left[i], step[i],
-				&w.slots[own[i]/pointsSize][0], &w.phi[feature[i]/pointsSize][0])
+			twigs[i-inner].visit(&table[entry[i]/laneSize], left[i], step[i], &w.work[own[i]/laneSize], &w.phi[feature[i]/laneSize])
 		}
 		for _, l := range leaves[:t.leaves] {
-			w.slots[l.slot/pointsSize][0] = lane{l.value, l.value, l.value, l.value}
+			w.work[l.slot/laneSize] = lane{l.value, l.value, l.value, l.value}
 		}
 		for i := inner - 1; i >= 0; i-- {
-			w.up(&w.slots[own[i]/pointsSize][0], &w.phi[feature[i]/pointsSize][0], i)
+			up((*[walkLanes]lane)(splits[walkLanes*i:]), &w.work[own[i]/laneSize], &w.phi[feature[i]/laneSize])
 		}
 		twigs, leaves = twigs[t.twigs:], leaves[t.leaves:]
 		n := inner + int(t.twigs)
@@ -131,37 +167,34 @@ func (w *shapWalk) walkScalar(p *shapPlan, c *shapChunk, table []entry, half int
 	}
 }
 
-// down visits inner split i of its tree, above which P is.
-func (w *shapWalk) down(b, weight *lane, left, step float64, above *lane, i int) {
-	children, kept := (*[2]points)(w.slots[2*i+1:]), (*[2]points)(w.kept[2*i:])
-	factor, gain := &kept[0][0], &kept[1][0]
-	l, r := &children[0][0], &children[1][0]
+// down visits an inner split, above which P is.
+func down(to *[walkLanes]lane, b *lane, left, step float64, above *lane) {
 	at := *above
 	s := lane{b.a * step, b.b * step, b.c * step, b.d * step}
-	*gain = lane{weight.a * s.a * at.a, weight.b * s.b * at.b, weight.c * s.c * at.c, weight.d * s.d * at.d}
-	s = lane{left - s.a, left - s.b, left - s.c, left - s.d}
-	*factor = s
+	factor := lane{left - s.a, left - s.b, left - s.c, left - s.d}
 	s = lane{s.a * at.a, s.b * at.b, s.c * at.c, s.d * at.d}
-	*l = s
-	*r = lane{at.a - s.a, at.b - s.b, at.c - s.c, at.d - s.d}
+	to[3] = lane{s.a - b.a*s.a, s.b - b.b*s.b, s.c - b.c*s.c, s.d - b.d*s.d}
+	to[2] = factor
+	factor = lane{factor.a * at.a, factor.b * at.b, factor.c * at.c, factor.d * at.d}
+	to[0] = factor
+	to[1] = lane{at.a - factor.a, at.b - factor.b, at.c - factor.c, at.d - factor.d}
 }
 
 // visit visits a split above two leaves: down and up at once.
-func (t *twig) visit(b, weight *lane, left, step float64, own, phi *lane) {
+func (t *twig) visit(b *lane, left, step float64, own, phi *lane) {
 	d := t.difference
 	s := lane{b.a * step, b.b * step, b.c * step, b.d * step}
-	phi.a += weight.a * s.a * own.a * d
-	phi.b += weight.b * s.b * own.b * d
-	phi.c += weight.c * s.c * own.c * d
-	phi.d += weight.d * s.d * own.d * d
+	p := lane{s.a * own.a, s.b * own.b, s.c * own.c, s.d * own.d}
+	phi.a += (p.a - b.a*p.a) * d
+	phi.b += (p.b - b.b*p.b) * d
+	phi.c += (p.c - b.c*p.c) * d
+	phi.d += (p.d - b.d*p.d) * d
 	*own = lane{t.right + (left-s.a)*d, t.right + (left-s.b)*d, t.right + (left-s.c)*d, t.right + (left-s.d)*d}
 }
 
-// up visits inner split i again, when its children have been.
-func (w *shapWalk) up(own, phi *lane, i int) {
-	children, kept := (*[2]points)(w.slots[2*i+1:]), (*[2]points)(w.kept[2*i:])
-	factor, gain := &kept[0][0], &kept[1][0]
-	l, r := &children[0][0], children[1][0]
+// up visits an inner split again, when its children have been.
+func up(at *[walkLanes]lane, own, phi *lane) {
+	l, r, factor, gain := &at[0], at[1], &at[2], &at[3]
 	d := lane{l.a - r.a, l.b - r.b, l.c - r.c, l.d - r.d}
 	phi.a += gain.a * d.a
 	phi.b += gain.b * d.b

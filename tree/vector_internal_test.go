@@ -121,14 +121,10 @@ func TestVectorSHAPEqualsScalarSHAP(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		plan := e.reasons.get(e)
+		plan := newShapPlan(e, vector)
 		sizes := map[int]bool{}
 		for _, chunk := range plan.chunks {
-			n := 8 * len(chunk.rules)
-			if chunk.rules[0].small() {
-				n = 4
-			}
-			sizes[n] = true
+			sizes[len(chunk.rules)*len(chunk.rules[0].t)] = true
 			if (chunk.tables != nil) != c.tables {
 				t.Errorf("%s: chunk of %d splits keeps tables: %v", c.name, chunk.end-chunk.splits, chunk.tables != nil)
 			}
@@ -139,18 +135,15 @@ func TestVectorSHAPEqualsScalarSHAP(t *testing.T) {
 			}
 		}
 		want, got := make([]float64, c.cols), make([]float64, c.cols)
-		for i := range 60 {
-			plan.vector = 0
-			if _, err := e.SHAP(x.Row(i), want); err != nil {
-				t.Fatal(err)
-			}
-			for plan.vector = 4; plan.vector <= vector; plan.vector += 4 {
-				if _, err := e.SHAP(x.Row(i), got); err != nil {
-					t.Fatal(err)
-				}
+		scalar := newShapPlan(e, 0)
+		for n := 4; n <= vector; n += 4 {
+			plan := newShapPlan(e, n)
+			for i := range 60 {
+				scalar.explain(x.Row(i), want, e.scale)
+				plan.explain(x.Row(i), got, e.scale)
 				for f := range got {
 					if math.Abs(got[f]-want[f]) > 1e-12*(1+math.Abs(want[f])) {
-						t.Fatalf("%s: row %d, feature %d: %v with vectors of %d, %v without", c.name, i, f, got[f], plan.vector, want[f])
+						t.Fatalf("%s: row %d, feature %d: %v with vectors of %d, %v without", c.name, i, f, got[f], n, want[f])
 					}
 				}
 			}

@@ -11,7 +11,7 @@ func (w *shapWalk) decideVector(p *shapPlan, c *shapChunk, row []float32) {
 	w.decideScalar(p, c, row)
 }
 
-func (w *shapWalk) walkVector(p *shapPlan, c *shapChunk, q *rule, table []entry, most int) {}
+func (w *shapWalk) walkVector(p *shapPlan, c *shapChunk, q *rule, table []lane) {}
 
 func (s *scanner) scanLanes(bins int, acc int64, h *column, c *choice) {
 	s.scanBins(bins, acc, h, c)
