@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net/http"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,17 +20,24 @@ import (
 	"turbofan/internal/postgrestest"
 )
 
+// askAgainFor is an absence that our clients, who ask four times and wait a second between, outlast with certainty. A slow
+// machine may need longer for a restart; they may be told so then, and nothing else.
+const askAgainFor = 2 * time.Second
+
+// away is the alert that tells of an outage.
+const away = "TurbofanStoreFails"
+
 // TestDatabaseOutage takes the database away from two replicas behind a real proxy and from all others, under load:
 // first for a restart, which clients that ask again must not notice, then for ten seconds. Meanwhile each role says what
 // is wrong, nobody is told that a record is kept, and one alert fires. Afterwards all goes on by itself, with everything
 // that was acknowledged.
 func TestDatabaseOutage(t *testing.T) {
 	binary := need(t, "prometheus", "prometheus")
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	data, healthy, _ := fleet(t)
 	db := postgrestest.Start(t)
-	p := &pager{told: map[string]string{}, resolved: map[string]bool{}}
+	p := &pager{told: map[string]string{}}
 	alertmanager := startAlertmanager(ctx, t, p)
 	rules := t.TempDir()
 	for _, name := range []string{"recording.yml", "alerts.yml"} {
@@ -52,9 +58,10 @@ func TestDatabaseOutage(t *testing.T) {
 	db.Stop(t)
 	db.Run(t)
 	s.awaitReady(ctx, t)
+	restart := time.Since(began)
 	l.await(ctx, t, 200)
-	t.Logf("the database was away for a restart of %.1f s: %d requests of clients that ask again, %d failed", time.Since(began).Seconds(), l.requests.Load(), len(l.failed()))
-	if failed := l.failed(); len(failed) > 0 {
+	t.Logf("the database was away for a restart of %.1f s: %d requests of clients that ask again, %d failed", restart.Seconds(), l.requests.Load(), len(l.failed()))
+	if failed := l.failed(); len(failed) > 0 && restart < askAgainFor {
 		t.Errorf("%d requests failed, the first: %v", len(failed), failed[0])
 	}
 
@@ -63,7 +70,10 @@ func TestDatabaseOutage(t *testing.T) {
 	}
 	one := healthy[0].Readings[:1]
 	db.Stop(t)
-	s.endure(ctx, t, proxy, one, 10*time.Second)
+	s.endure(ctx, t, proxy, one, 10*time.Second, func() bool {
+		n, told := p.last(away)
+		return told && n.ended.IsZero()
+	})
 	db.Run(t)
 	began = time.Now()
 	s.awaitReady(ctx, t)
@@ -80,11 +90,9 @@ func TestDatabaseOutage(t *testing.T) {
 	s.demandAcknowledged(ctx, t, l, <-recorded)
 	l.compare(ctx, t, s["predict2"].url, healthy)
 	s.awaitJob(ctx, t)
-	p.awaitResolved(ctx, t, "TurbofanStoreFails")
-	// The budget of a month has its own to tell of ten minutes, and a busy machine of its latency.
-	allowed := regexp.MustCompile(`^((TurbofanErrorBudgetBurnsSlowly to ticket|TurbofanLatencyBudgetBurns\w+ to \w+), )*TurbofanStoreFails to page$`)
-	if told := p.list(); !allowed.MatchString(told) {
-		t.Errorf("told was %s", told)
+	p.awaitResolved(ctx, t, away)
+	if others := p.besides(away); !strings.Contains(p.list(), away+" to page") || len(others) > 0 {
+		t.Errorf("told was %s; beside %s, while it fired: %q", p.list(), away, others)
 	}
 	t.Logf("told: %s", p.list())
 	for _, err := range l.failed() {
@@ -127,20 +135,21 @@ func (s stack) awaitReady(ctx context.Context, t *testing.T) {
 	}
 }
 
-// endure holds the roles for so long to what they promise while the store is away, from the third second on, when each
-// must have noticed.
-func (s stack) endure(ctx context.Context, t *testing.T, proxy string, one []turbofan.Reading, d time.Duration) {
+// endure holds the roles for so long, and until it is told, to what they promise while the store is away, from the third
+// second on, when each must have noticed.
+func (s stack) endure(ctx context.Context, t *testing.T, proxy string, one []turbofan.Reading, d time.Duration, told func() bool) {
 	t.Helper()
 	noticed, over, tick := time.Now().Add(3*time.Second), time.Now().Add(d), time.NewTicker(250*time.Millisecond)
 	defer tick.Stop()
 	refused := 0
-	for ; time.Now().Before(over); <-tick.C {
+	for ; ctx.Err() == nil && (time.Now().Before(over) || !told()); <-tick.C {
 		for name := range s {
 			if code, text, err := get(ctx, s[name].url+"/livez"); code != http.StatusOK {
 				t.Errorf("%s: /livez says %d %s %v", name, code, text, err)
 			}
+			asked := time.Now()
 			code, text, err := get(ctx, s[name].url+"/readyz")
-			if time.Now().After(noticed) && (code != http.StatusServiceUnavailable || !strings.Contains(text, "answer now") && !strings.Contains(text, "take writes now")) || err != nil {
+			if asked.After(noticed) && (code != http.StatusServiceUnavailable || !strings.Contains(text, "answer now") && !strings.Contains(text, "take writes now")) || err != nil {
 				t.Errorf("%s: /readyz says %d %s %v", name, code, text, err)
 			}
 		}
@@ -157,7 +166,7 @@ func (s stack) endure(ctx context.Context, t *testing.T, proxy string, one []tur
 			refused++
 		}
 	}
-	t.Logf("the database was away for %s: %d requests of clients that do not ask again were refused with 503 and Retry-After", d, refused)
+	t.Logf("while the database was away %d requests of clients that do not ask again were refused with 503 and Retry-After", refused)
 }
 
 func get(ctx context.Context, target string) (code int, text string, err error) {

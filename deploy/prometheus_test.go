@@ -17,7 +17,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -173,7 +172,7 @@ func startPrometheus(ctx context.Context, t *testing.T, binary string, s stack, 
 	if alertmanager == "" {
 		c.Alerting = alertingConfig{}
 	}
-	c.Global = map[string]string{"scrape_interval": "500ms", "scrape_timeout": "400ms", "evaluation_interval": "500ms"}
+	c.Global = map[string]string{"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
 	c.ScrapeConfigs = slices.DeleteFunc(c.ScrapeConfigs, func(sc scrapeConfig) bool { return s[jobs[sc.JobName]].url == "" })
 	for i := range c.ScrapeConfigs {
 		targets, role := &c.ScrapeConfigs[i].StaticConfigs[0].Targets, jobs[c.ScrapeConfigs[i].JobName]
@@ -316,7 +315,7 @@ func TestMetricsOf(t *testing.T) {
 // and no other.
 func TestEveryExpressionAnswers(t *testing.T) {
 	binary := need(t, "prometheus", "prometheus")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	data, healthy, other := fleet(t)
 	s := startStack(ctx, t, data)
@@ -378,18 +377,14 @@ func TestEveryExpressionAnswers(t *testing.T) {
 	}
 	t.Logf("%d alerts are valid over metrics that exist", len(alerts))
 	p.demandExemplar(ctx)
-	if got := p.firing(ctx, alerts); len(got) > 0 {
-		t.Errorf("all is well and these would fire: %v", got)
-	}
+	p.awaitFiring(ctx, alerts)
 
 	s.produce(ctx, t, second, 0, 140)
 	if r := s.check(ctx, t); r.Verdict != "drift" {
 		t.Fatalf("a fleet that fails in another way: %s because %s", r.Verdict, r.Because)
 	}
 	p.awaitSamples(ctx, "turbofan_drift_score > turbofan_drift_threshold", 1)
-	if got := fmt.Sprint(p.firing(ctx, alerts)); got != "[TurbofanDrift]" {
-		t.Errorf("drift fires %s", got)
-	}
+	p.awaitFiring(ctx, alerts, "TurbofanDrift")
 	for where, expr := range annotations {
 		await(ctx, t, where, func(ctx context.Context) error {
 			return p.answers(ctx, fmt.Sprintf("count_over_time((%s)[5m:500ms])", expr))
@@ -400,9 +395,7 @@ func TestEveryExpressionAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.awaitSamples(ctx, "up == 0", 1)
-	if got := fmt.Sprint(p.firing(ctx, alerts)); got != "[TurbofanDrift TurbofanTargetDown]" {
-		t.Errorf("drift and a killed role fire %s", got)
-	}
+	p.awaitFiring(ctx, alerts, "TurbofanDrift", "TurbofanTargetDown")
 }
 
 // demandExemplar awaits a request id beside the latency.
@@ -431,19 +424,24 @@ func (p prom) answers(ctx context.Context, expr string) error {
 	return err
 }
 
-// firing evaluates the alerts now, whatever time each would wait.
-func (p prom) firing(ctx context.Context, alerts []rule) []string {
+// awaitFiring evaluates the alerts, whatever time each would wait, until those that fire are want, in order: a scrape that a
+// busy machine answers late may have one more fire for a moment. slowAlerts may fire at any time.
+func (p prom) awaitFiring(ctx context.Context, alerts []rule, want ...string) {
 	p.t.Helper()
-	var out []string
-	for _, a := range alerts {
-		got, err := p.query(ctx, a.Expr)
-		if err != nil {
-			p.t.Errorf("%s: %v", a.Alert, err)
+	await(ctx, p.t, fmt.Sprintf("%d alerts to fire", len(want)), func(ctx context.Context) error {
+		var firing []string
+		for _, a := range alerts {
+			got, err := p.query(ctx, a.Expr)
+			if err != nil {
+				return fmt.Errorf("%s: %w", a.Alert, err)
+			}
+			if len(got) > 0 && !strings.HasPrefix(a.Alert, slowAlerts) {
+				firing = append(firing, a.Alert)
+			}
 		}
-		if len(got) > 0 {
-			out = append(out, a.Alert)
+		if slices.Sort(firing); !slices.Equal(firing, want) {
+			return fmt.Errorf("these fire: %q, want %q", firing, want)
 		}
-	}
-	slices.Sort(out)
-	return out
+		return nil
+	})
 }

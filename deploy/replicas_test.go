@@ -3,7 +3,6 @@ package deploy_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"turbofan"
 	"turbofan/httpapi"
@@ -23,7 +22,7 @@ func TestReplicasShareUnits(t *testing.T) {
 }
 
 func testReplicas(t *testing.T, data, dsn string, units ...turbofan.History) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	s := startRoles(ctx, t, setup{data: data, dsn: dsn}, "registry", "retrain", "predict", "predict", "feedback")
 	s.awaitJob(ctx, t)

@@ -108,14 +108,14 @@ func answered(ctx context.Context, url string) (float64, error) {
 // TestRollingUpdateAndKill replaces each of two replicas behind a real proxy under load, the new one first as Kubernetes
 // does, then kills one without a warning. No request may fail, and every answer must be what one replica alone says.
 func TestRollingUpdateAndKill(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	data, healthy, _ := fleet(t)
 	dsn := postgrestest.Start(t).DSN("public")
 	s := startRoles(ctx, t, setup{data: data, dsn: dsn}, "registry", "retrain")
 	s.awaitJob(ctx, t)
 	binary, slots := buildCommand(t), []string{porttest.Address(t), porttest.Address(t), porttest.Address(t), porttest.Address(t)}
-	env := []string{"GOMAXPROCS=2", "TURBOFAN_LOG_LEVEL=warn", "TURBOFAN_REFRESH_EVERY=200ms", "TURBOFAN_DRAIN_DELAY=1s", "TURBOFAN_STORE_DSN=" + dsn,
+	env := []string{"GOMAXPROCS=2", "TURBOFAN_LOG_LEVEL=warn", "TURBOFAN_REFRESH_EVERY=200ms", "TURBOFAN_DRAIN_DELAY=3s", "TURBOFAN_STORE_DSN=" + dsn,
 		"TURBOFAN_URLS_REGISTRY=" + s["registry"].url}
 	start := func(slot int) role {
 		_, port, err := net.SplitHostPort(slots[slot])
