@@ -136,7 +136,7 @@ func TestUploadRefusals(t *testing.T) {
 		{"POST", mpu + "complete/" + folder, `{"path":"a.bin","upload_id":"` + u.ID + `","parts":[{}]}`, 400, badValue, `parts[0].part_number`},
 		{"POST", mpu + "complete/" + folder, `{"path":"a.bin","upload_id":"` + unknown + `","parts":[{"part_number":1,"etag":"e"}]}`, 404, absent, `No such upload`},
 		{"POST", mpu + "complete/" + folder, `{"path":"other.bin","upload_id":"` + u.ID + `","parts":[{"part_number":1,"etag":"e"}]}`, 404, absent, `No such upload`},
-		{"POST", mpu + "complete/" + folder, `{"path":"a.bin","upload_id":"` + u.ID + `","parts":[{"part_number":2,"etag":"e"},{"part_number":1,"etag":"e"}]}`, 400, badValue, ``},
+		{"POST", mpu + "complete/" + folder, `{"path":"a.bin","upload_id":"` + u.ID + `","parts":[{"part_number":1,"etag":"e"}]}`, 400, badValue, `Part 1 was not sent with this tag`},
 		{"POST", mpu + "abort/" + folder, `{"path":"other.bin","upload_id":"` + u.ID + `"}`, 200, "", `{}`}, // not this one's
 		{"PUT", mpu + "part/" + u.ID + "/1", `x`, 200, "", `{}`},
 		{"POST", mpu + "abort/" + folder, `{"path":"a.bin","upload_id":"` + u.ID + `"}`, 200, "", `{}`},

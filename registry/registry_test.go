@@ -340,3 +340,57 @@ func FuzzSafePath(f *testing.F) {
 		}
 	})
 }
+
+// A file sent in parts is whole or not there: parts count by number and tag, whatever else was sent.
+func TestPartsBecomeOneFile(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir, registry.Config{}, nil)
+	ctx := t.Context()
+	uri := "mlflow-artifacts:/1/a/weights.bin"
+	upload, err := r.StartUpload(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tags := map[string]string{}
+	for _, part := range []struct {
+		number int
+		text   string
+	}{{3, "three"}, {1, "one"}, {2, "torn"}, {2, "two"}, {7, "left over"}} {
+		if tags[part.text], err = r.PutPart(ctx, upload, part.number, strings.NewReader(part.text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one, two, three := turbofan.UploadPart{Number: 1, Tag: tags["one"]}, turbofan.UploadPart{Number: 2, Tag: tags["two"]}, turbofan.UploadPart{Number: 3, Tag: tags["three"]}
+	for name, parts := range map[string][]turbofan.UploadPart{
+		"none":           nil,
+		"descending":     {two, one, three},
+		"twice the same": {one, two, {Number: 2, Tag: tags["torn"]}, three},
+		"another's tag":  {one, {Number: 2, Tag: tags["three"]}, three},
+		"no tag":         {one, {Number: 2}, three},
+	} {
+		if err := r.CompleteUpload(ctx, uri, upload, parts); turbofan.ErrorCode(err) != turbofan.EInvalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	wantCode(t, r.CompleteUpload(ctx, uri+".other", upload, []turbofan.UploadPart{one, two, three}), turbofan.ENotFound)
+	if _, _, err := r.OpenArtifact(ctx, uri); turbofan.ErrorCode(err) != turbofan.ENotFound {
+		t.Errorf("a part of the file is there: %v", err)
+	}
+	if err := r.CompleteUpload(ctx, uri, upload, []turbofan.UploadPart{one, two, three}); err != nil {
+		t.Fatal(err)
+	}
+	f, info, err := r.OpenArtifact(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if text, err := io.ReadAll(f); err != nil || string(text) != "onetwothree" || info.Size != 11 {
+		t.Errorf("%q, %+v, %v", text, info, err)
+	}
+	if got := names(t, filepath.Join(dir, "artifacts", ".staging")); len(got) != 0 {
+		t.Errorf(".staging holds %v", got)
+	}
+	if _, err := r.PutPart(ctx, upload, 4, strings.NewReader("late")); turbofan.ErrorCode(err) != turbofan.ENotFound {
+		t.Errorf("a part of a file that is done: %v", err)
+	}
+}

@@ -213,6 +213,11 @@ func testWithdrawn(t *testing.T, s *sqlstore.State) {
 		}
 	}
 	equal(t, "history", strings.Join(history, " "), "9 withdrawn9 12 withdrawn12 9")
+
+	// What was measured of a reading after that end never hung on it.
+	appendRecords(t, s, record("1", 11))
+	recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", Cycle: 11, ActualRUL: new(5.0)}, back(9, "k3"))
+	equal(t, "measured after the end", scored(t, s, turbofan.PredictionQuery{}), "p-1-2=39 p-1-11=5")
 }
 
 func testScored(t *testing.T, s *sqlstore.State) {
