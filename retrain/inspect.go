@@ -8,6 +8,7 @@ import (
 
 	"turbofan"
 	"turbofan/model"
+	"turbofan/stat"
 )
 
 // Limits by which a unit is told from one with a broken sensor or a false end. A sensor of a sound unit starts within
@@ -26,8 +27,10 @@ const (
 	// and intervals grow with what is wrong in what it learned from.
 	doubt    = 1.4
 	surprise = 1.5
-	// Where the champion knows the fleet it doubts oddShare of the right ends that nobody saw, and of all new units' ends
-	// strayShare are written down wrongly. More doubted ones than those explain at a chance of manyLevel are many.
+	// Where the champion knows the fleet it doubts doubtShare of the right ends that nobody saw, as it would of engines held
+	// out in its training; oddShare contradict every model; and of all new units' ends strayShare are written down
+	// wrongly. More than those explain at a chance of manyLevel are many.
+	doubtShare = 0.1
 	oddShare   = 0.05
 	strayShare = 0.01
 	manyLevel  = 0.01
@@ -104,24 +107,60 @@ func (in *inspector) broken(h *turbofan.History) string {
 	return in.levels(h)
 }
 
-// ruleEnds asks the challenger about the units whose ends the champion had not expected, and notes what it says. It learned
-// from the others: where those are of the same kind and have their own ends, it knows better than the champion when
-// these fail. Ends that were mixed up look otherwise: of two units that are exchanged, one seems to live on past its last
-// reading, and the other is refused because it spoke after its end. So either no more ends are in doubt than in a fleet
-// that the champion knows, or the challenger confirms them.
+// ruleEnds asks the challenger about the units whose ends the champion had not expected, notes what it says, and refuses
+// it where they speak against it. It learned from the others: where those are of the same kind and have their own ends, it
+// knows better than the champion when these fail. Ends that were mixed up look otherwise: of two units that are exchanged,
+// one seems to live on past its last reading, and the other is refused because it spoke after its end. So either no more
+// ends contradict both models than odd engines of a known fleet do, or the challenger confirms most of those in doubt.
+// Where it is believed and more are in doubt than the champion would doubt of a fleet that it knows, they are a kind that
+// it does not: then the challenger, which learned from the others only, must know it better.
 //
 // What this cannot find: an end stated within maxSilence cycles after the last reading, which nobody doubts; so too a
 // batch whose units all fell silent and are all said to have failed at once, though they lived on, in a way of wearing
 // that the champion does not know: only the gate's margin on known units may speak against that. And it lets a few wrong
-// ends among many right ones pass: those in doubt are left out, the others teach. It refuses right ends of silent units
-// that are much harder to tell than the champion's own, because the challenger misses them too.
-func ruleEnds(ctx context.Context, challenger *model.Model, j *turbofan.Job, g *gathered) (bool, string, error) {
+// ends among many right ones pass: those in doubt are left out, the others teach.
+func (s *Service) ruleEnds(ctx context.Context, challenger *model.Model, j *turbofan.Job, g *gathered, d *decision) error {
 	if len(g.doubted) == 0 {
-		return true, "", nil
+		return nil
 	}
+	against, err := contradicted(ctx, challenger, j, g)
+	if err != nil {
+		return fmt.Errorf("inspect doubted units: %w", err)
+	}
+	n := len(g.doubted)
+	d.because += fmt.Sprintf("; stated ends: %d of %d new units were last heard of more than %d cycles before, the champion had not expected %d of them, the challenger contradicts %d",
+		g.silent, g.news-g.past, maxSilence, n, against)
+	stray := strayShare * float64(g.news-g.past)
+	odd := plausible(oddShare*float64(g.silent) + stray)
+	if against > odd && atMost(against, n, mixedShare) > confirmLevel {
+		d.promote = false
+		d.because += ": ends may have been mixed up, so what it learned from is not believed either; check the outcomes, and force the job where they are right"
+		return nil
+	}
+	if n <= plausible(doubtShare*float64(g.silent)+stray) {
+		return nil
+	}
+	theirs, err := g.ch.model.Errors(ctx, Production, g.doubted)
+	if err != nil {
+		return fmt.Errorf("inspect doubted units: %w", err)
+	}
+	ours, err := challenger.Errors(ctx, Production, g.doubted)
+	if err != nil {
+		return fmt.Errorf("inspect doubted units: %w", err)
+	}
+	return s.weigh(d, group{"doubted", theirs, ruleDoubted}, byUnit(ours))
+}
+
+// ruleDoubted is ruleNew at the confidence of the other tests of ends. Of what was mixed up no model knows more than another.
+func ruleDoubted(p stat.PairedRMSE) (bool, string) {
+	return better(p, 1-confirmLevel)
+}
+
+// contradicted counts the doubted units whose ends the challenger does not expect either, and notes on the job which it does.
+func contradicted(ctx context.Context, challenger *model.Model, j *turbofan.Job, g *gathered) (int, error) {
 	answers, err := challenger.PredictHistories(ctx, g.doubted)
 	if err != nil {
-		return false, "", fmt.Errorf("inspect doubted units: %w", err)
+		return 0, err
 	}
 	agreed := map[string]bool{}
 	for i := range g.doubted {
@@ -136,14 +175,7 @@ func ruleEnds(ctx context.Context, challenger *model.Model, j *turbofan.Job, g *
 			d.Because += "; the challenger expects it"
 		}
 	}
-	against := len(g.doubted) - len(agreed)
-	why := fmt.Sprintf("stated ends: %d of %d new units were last heard of more than %d cycles before, the champion had not expected %d of them, the challenger contradicts %d",
-		g.silent, g.news-g.past, maxSilence, len(g.doubted), against)
-	most, d := plausible(oddShare*float64(g.silent)+strayShare*float64(g.news-g.past)), len(g.doubted)
-	if d <= most || atMost(against, d, mixedShare) <= confirmLevel {
-		return true, why, nil
-	}
-	return false, why + ": ends may have been mixed up, so what it learned from is not believed either; check the outcomes, and force the job where they are right", nil
+	return len(g.doubted) - len(agreed), nil
 }
 
 // plausible returns the largest count that a Poisson variable of that mean, above 0, reaches with a chance of manyLevel

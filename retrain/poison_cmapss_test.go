@@ -168,6 +168,8 @@ func TestPoisonedEnginesAreNotPromoted(t *testing.T) {
 	}{
 		"right ends":                     {"FD003", 1, honest, true},
 		"right ends of sparse telemetry": {"FD003", 1, silent(0.3, 30, 0), true},
+		"right ends of silent engines":   {"FD003 test", 301, honest, true},
+		"half of silent engines' mixed":  {"FD003 test", 301, mixed(0.5, nil), false},
 		"all mixed up":                   {"FD003", 1, mixed(1, nil), false},
 		"half mixed up":                  {"FD003", 1, mixed(0.5, nil), false},
 		"half mixed up, few in doubt":    {"FD002", 101, mixed(0.5, nil), false},

@@ -62,12 +62,8 @@ func (s *Service) train(ctx context.Context, j *turbofan.Job) (*turbofan.Retrain
 		if verdict, err = s.judge(ctx, g.ch.model, challenger, g.fresh); err != nil {
 			return nil, err
 		}
-		pass, why, err := ruleEnds(ctx, challenger, j, &g)
-		if err != nil {
+		if err := s.ruleEnds(ctx, challenger, j, &g, &verdict); err != nil {
 			return nil, err
-		}
-		if verdict.promote = verdict.promote && pass; why != "" {
-			verdict.because += "; " + why
 		}
 		if n := believed(j); n > 0 {
 			verdict.because += fmt.Sprintf("; forced: the ends stated for %d units are in doubt and were believed", n)
@@ -362,10 +358,8 @@ func (s *Service) judge(ctx context.Context, ch, challenger *model.Model, fresh 
 	if err != nil {
 		return decision{}, fmt.Errorf("judge champion: %w", err)
 	}
-	byUnit := map[string]model.UnitError{}
-	for _, u := range challenger.HeldOut() {
-		byUnit[u.Unit] = u
-	}
+	s.metrics.champion.Reset() // groups that this gate does not have
+	answers := byUnit(challenger.HeldOut())
 	var base, seen, all []model.UnitError
 	for _, u := range ch.HeldOut() {
 		if strings.HasPrefix(u.Unit, Production+"/") {
@@ -376,37 +370,55 @@ func (s *Service) judge(ctx context.Context, ch, challenger *model.Model, fresh 
 	}
 	all = append(append(append(all, base...), seen...), news...)
 	d := decision{promote: true}
-	var reasons []string
 	ruleAll := s.ruleAll
 	if len(news) < 2 { // forced, with nothing new to be better at
 		ruleAll = ruleBetter
 	}
-	for _, g := range []struct {
-		name  string
-		units []model.UnitError
-		rule  func(stat.PairedRMSE) (bool, string)
-	}{
-		{"new", news, s.ruleNew}, {"baseline", base, s.ruleKnown}, {"seen", seen, s.ruleKnown}, {"all", all, ruleAll},
-	} {
-		c, ok, err := compare(g.units, byUnit, uint64(s.cfg.Model.RandomState))
-		if err != nil {
-			return decision{}, fmt.Errorf("judge %s units: %w", g.name, err)
+	for _, g := range []group{{"new", news, s.ruleNew}, {"baseline", base, s.ruleKnown}, {"seen", seen, s.ruleKnown}, {"all", all, ruleAll}} {
+		if err := s.weigh(&d, g, answers); err != nil {
+			return decision{}, err
 		}
-		if !ok {
-			continue
-		}
-		d.groups = append(d.groups, turbofan.GateComparison{Group: g.name, Units: c.Units, Rows: c.rows, Champion: c.B, Challenger: c.A, Low: c.DifferenceBound.Lower, High: c.DifferenceBound.Upper})
-		s.metrics.champion.WithLabelValues("champion", g.name).Set(c.B)
-		s.metrics.champion.WithLabelValues("challenger", g.name).Set(c.A)
-		pass, why := g.rule(c.PairedRMSE)
-		d.promote = d.promote && pass
-		reasons = append(reasons, fmt.Sprintf("%s units: %.2f against the champion's %.2f over %d, %s", g.name, c.A, c.B, c.Units, why))
 	}
 	if len(d.groups) == 0 {
 		return decision{}, turbofan.Errorf(turbofan.EInsufficient, "there is no unit on which champion and challenger can be compared")
 	}
-	d.because = strings.Join(reasons, "; ")
 	return d, nil
+}
+
+// group is units that both models answer for, with what the champion said of them, and the rule that a challenger must pass.
+type group struct {
+	name  string
+	units []model.UnitError
+	rule  func(stat.PairedRMSE) (bool, string)
+}
+
+func byUnit(units []model.UnitError) map[string]model.UnitError {
+	out := make(map[string]model.UnitError, len(units))
+	for _, u := range units {
+		out[u.Unit] = u
+	}
+	return out
+}
+
+// weigh adds what a group says to the decision; fewer than two units say nothing.
+func (s *Service) weigh(d *decision, g group, challenger map[string]model.UnitError) error {
+	c, ok, err := compare(g.units, challenger, uint64(s.cfg.Model.RandomState))
+	if err != nil {
+		return fmt.Errorf("judge %s units: %w", g.name, err)
+	}
+	if !ok {
+		return nil
+	}
+	d.groups = append(d.groups, turbofan.GateComparison{Group: g.name, Units: c.Units, Rows: c.rows, Champion: c.B, Challenger: c.A, Low: c.DifferenceBound.Lower, High: c.DifferenceBound.Upper})
+	s.metrics.champion.WithLabelValues("champion", g.name).Set(c.B)
+	s.metrics.champion.WithLabelValues("challenger", g.name).Set(c.A)
+	pass, why := g.rule(c.PairedRMSE)
+	d.promote = d.promote && pass
+	if d.because != "" {
+		d.because += "; "
+	}
+	d.because += fmt.Sprintf("%s units: %.2f against the champion's %.2f over %d, %s", g.name, c.A, c.B, c.Units, why)
+	return nil
 }
 
 type comparison struct {
@@ -434,10 +446,14 @@ func compare(champion []model.UnitError, challenger map[string]model.UnitError, 
 }
 
 func (s *Service) ruleNew(p stat.PairedRMSE) (bool, string) {
-	if p.Better >= s.cfg.Gate.MinBetter {
+	return better(p, s.cfg.Gate.MinBetter)
+}
+
+func better(p stat.PairedRMSE, asked float64) (bool, string) {
+	if p.Better >= asked {
 		return true, fmt.Sprintf("better in %.0f%% of resamples", 100*p.Better)
 	}
-	return false, fmt.Sprintf("better in only %.0f%% of resamples where %.0f%% are asked for", 100*p.Better, 100*s.cfg.Gate.MinBetter)
+	return false, fmt.Sprintf("better in only %.0f%% of resamples where %.0f%% are asked for", 100*p.Better, 100*asked)
 }
 
 func (s *Service) ruleKnown(p stat.PairedRMSE) (bool, string) {
