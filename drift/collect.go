@@ -233,7 +233,7 @@ func (c *Collector) settle(readings []turbofan.StoredReading) {
 		if int(k) >= c.places.base {
 			c.known.add(int(k), *at == 0)
 			*at = -1
-		} else if *at == 0 {
+		} else if *at == 0 && c.usual.knows(int(k)) {
 			*at = int32(len(c.cells))
 			c.cells = append(c.cells, cell{})
 		}

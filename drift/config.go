@@ -122,8 +122,8 @@ func (c Config) Validate() error {
 // validateRule checks what Judge needs.
 func (c Config) validateRule() error {
 	switch {
-	case c.Window < minWindow || c.Window > maxWindow:
-		return turbofan.Invalid("drift.window", "must be from %d to %d, not %d", minWindow, maxWindow, c.Window)
+	case c.Window < minWindow || c.Window > MaxWindow:
+		return turbofan.Invalid("drift.window", "must be from %d to %d, not %d", minWindow, MaxWindow, c.Window)
 	case c.MinRows < 2:
 		return turbofan.Invalid("drift.min_rows", "must be at least 2, not %d", c.MinRows)
 	case c.MinUnits < 1 || c.MinUnits > c.Window:
@@ -155,8 +155,8 @@ func (c Config) validateRule() error {
 const (
 	// minWindow is what ten bins need to say anything.
 	minWindow = 50
-	// maxWindow bounds the memory of a check.
-	maxWindow = 1_000_000
+	// MaxWindow is the most readings of a window; it bounds the memory of a check.
+	MaxWindow = 1_000_000
 	// maxScored is the most that a query for predictions may ask for.
 	maxScored = 100_000
 )

@@ -186,7 +186,7 @@ func conclude(report *turbofan.DriftReport, cfg Config) {
 // becauseDrifted names the sensors that decided, such as
 // "psi(sensor_11)=0.31, psi(sensor_4)=0.29, psi(sensor_7)=0.27 > 0.25 over 1500 rows of 41 units".
 func becauseDrifted(report *turbofan.DriftReport, ranked []turbofan.ChannelDrift, rank int) string {
-	why := list(ranked[:rank]) + fmt.Sprintf(" > %.3g over %s of %s", report.Threshold, turbofan.Count(report.Rows, "row"), turbofan.Count(report.Units, "unit"))
+	why := list(ranked[:rank]) + fmt.Sprintf(" > %.3g %s", report.Threshold, over(report))
 	more := 0
 	for _, c := range ranked[rank:] {
 		if c.Drifted {
@@ -194,13 +194,26 @@ func becauseDrifted(report *turbofan.DriftReport, ranked []turbofan.ChannelDrift
 		}
 	}
 	if more > 0 {
-		why += fmt.Sprintf(", and %d more sensors", more)
+		why += ", and " + turbofan.Count(more, "more sensor")
 	}
 	return why
 }
 
 func becauseStable(report *turbofan.DriftReport, ranked []turbofan.ChannelDrift, rank int) string {
-	return list(ranked[:rank]) + fmt.Sprintf(": the last is not above %.3g over %s of %s", report.Threshold, turbofan.Count(report.Rows, "row"), turbofan.Count(report.Units, "unit"))
+	last := "the last"
+	if rank == 1 {
+		last = "it"
+	}
+	return list(ranked[:rank]) + fmt.Sprintf(": %s is not above %.3g %s", last, report.Threshold, over(report))
+}
+
+// over says how much was looked at; where each row is a unit of its own, units say nothing.
+func over(report *turbofan.DriftReport) string {
+	rows := "over " + turbofan.Count(report.Rows, "row")
+	if report.Units == report.Rows {
+		return rows
+	}
+	return rows + " of " + turbofan.Count(report.Units, "unit")
 }
 
 func list(channels []turbofan.ChannelDrift) string {

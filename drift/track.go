@@ -123,9 +123,12 @@ func newUsual(ref *reference.Reference) usual {
 	return u
 }
 
+// knows reports whether the spread of the reference's units in condition k is known.
+func (u *usual) knows(k int) bool { return k < len(u.start) && u.start[k] > 0 }
+
 // place returns where to look up a reading in condition k, 0 where that is nowhere.
 func (u *usual) place(k, age int) int32 {
-	if k < 0 || k >= len(u.start) || u.start[k] == 0 {
+	if k < 0 || !u.knows(k) {
 		return 0
 	}
 	s := u.ref.Spreads[k]

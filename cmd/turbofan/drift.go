@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 func newDriftCommand() *cobra.Command {
 	rule := drift.DefaultConfig()
 	var schemaFile, page string
+	var roles columnRoles
 	var asJSON, exitCode bool
 	cmd := &cobra.Command{
 		Use:   "drift REFERENCE CURRENT",
@@ -25,7 +27,12 @@ func newDriftCommand() *cobra.Command {
 		Long: strings.TrimSpace(`
 Compare the readings in a file with a reference, without a server. REFERENCE is a model's directory or its
 reference.json, or a file of readings; CURRENT is a file of readings, "-" for standard input. Files are C-MAPSS
-text (26 columns), CSV with a header or Parquet; --schema names the columns of other equipment.
+text (26 columns), CSV with a header or Parquet, also with gzip; --schema names the columns of other equipment.
+
+Any two tables can be compared without a schema, by the columns of numbers that both have. Where they have unit_id and
+cycle, or --unit-column and --cycle-column name such, rows are those of units at their ages, and of fewer than
+fourteen columns fewer than three decide; else each row stands by itself, fifty rows are enough and one column that drifts
+is drift. --settings names columns that tell the operating condition.
 
 Operating conditions and the age of the fleet are taken out first: sensors are normalised within conditions,
 unseen ones after the first healthy cycles of ten new units, and compared with reference rows of the same ages.
@@ -34,6 +41,7 @@ do units whose sensors do not go together as those of the reference's units do a
 		Example: strings.Trim(`
   turbofan drift train_FD001.txt test_FD003.txt
   turbofan drift turbofan-data/model fleet.csv --html drift.html
+  turbofan drift last-year.csv this-year.csv --unit-column pump --cycle-column hour --settings load
   turbofan drift --schema pumps.yaml last-year.csv this-year.csv --json
   turbofan drift power                    how often the rule alarms on C-MAPSS`, "\n"),
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -43,7 +51,7 @@ do units whose sensors do not go together as those of the reference's units do a
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := compareFiles(cmd, args[0], args[1], schemaFile, rule)
+			c, err := compareFiles(cmd, args[0], args[1], schemaFile, roles, rule)
 			if err != nil {
 				return err
 			}
@@ -70,6 +78,7 @@ do units whose sensors do not go together as those of the reference's units do a
 	fl.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	fl.BoolVar(&exitCode, "exit-code", false, "exit with status 1 when the verdict is drift")
 	addRuleFlags(cmd, &rule)
+	roles.addFlags(cmd)
 	cmd.AddCommand(newDriftPowerCommand())
 	return cmd
 }
@@ -90,9 +99,24 @@ type comparison struct {
 	Report        turbofan.DriftReport `json:"report"`
 	Distributions []drift.Distribution `json:"distributions"`
 	LeftOut       int                  `json:"rows_left_out"` // no usable condition, or not of the schema
+	// ColumnsLeftOut are those of a table without a schema that were not compared.
+	ColumnsLeftOut []leftColumn `json:"columns_left_out,omitempty"`
+	rowsAlone      bool         // no units are known
 }
 
-func compareFiles(cmd *cobra.Command, refPath, curPath, schemaFile string, rule drift.Config) (*comparison, error) {
+func compareFiles(cmd *cobra.Command, refPath, curPath, schemaFile string, roles columnRoles, rule drift.Config) (*comparison, error) {
+	if schemaFile == "" {
+		table, err := isTable(refPath)
+		if err != nil {
+			return nil, err
+		}
+		if table {
+			return compareTables(cmd, refPath, curPath, roles, rule)
+		}
+	}
+	if roles.given() {
+		return nil, usagef(cmd, "--unit-column, --cycle-column, --settings and --columns are for two tables that no schema describes")
+	}
 	schema := turbofan.CMAPSS()
 	if schemaFile != "" {
 		var err error
@@ -108,7 +132,20 @@ func compareFiles(cmd *cobra.Command, refPath, curPath, schemaFile string, rule 
 	if err != nil {
 		return nil, err
 	}
+	c, err := compareUnits(ref, units, rule, curPath)
+	if err != nil {
+		return nil, err
+	}
+	c.Reference = refPath
+	return c, nil
+}
+
+// compareUnits judges all readings of units as one window.
+func compareUnits(ref *reference.Reference, units []turbofan.History, rule drift.Config, path string) (*comparison, error) {
 	readings := arrivals(units)
+	if len(readings) > drift.MaxWindow {
+		return nil, turbofan.Invalid(path, "has %d rows, more than the %d that one comparison takes: give the newest, or a sample", len(readings), drift.MaxWindow)
+	}
 	// The whole file is the window; its bounds are those of the rule.
 	rule.Window = max(len(readings), rule.MinRows, rule.MinUnits, 1000)
 	seen := drift.NewConditions(ref, rule)
@@ -122,7 +159,7 @@ func compareFiles(cmd *cobra.Command, refPath, curPath, schemaFile string, rule 
 	if err := window.Add(readings); err != nil {
 		return nil, err
 	}
-	c := &comparison{Reference: refPath, Current: curPath}
+	c := &comparison{Current: path}
 	if c.Report, err = window.Judge(drift.Evidence{}); err != nil {
 		return nil, err
 	}
@@ -172,11 +209,16 @@ func arrivals(units []turbofan.History) []turbofan.StoredReading {
 func (c *comparison) print(w io.Writer) error {
 	r := &c.Report
 	fmt.Fprintf(w, "%s: %s\n", strings.ReplaceAll(string(r.Verdict), "_", " "), r.Because)
-	fmt.Fprintf(w, "Reference %s; current %s, %s of %s", c.Reference, c.Current, turbofan.Count(r.Rows, "row"), turbofan.Count(r.Units, "unit"))
-	if c.LeftOut > 0 {
-		fmt.Fprintf(w, ", %d left out", c.LeftOut)
+	fmt.Fprintf(w, "Reference %s; current %s, %s\n", c.Reference, c.Current, c.looked())
+	if r.Verdict == turbofan.InsufficientData {
+		fmt.Fprintln(w, "--min-rows and --min-units say how much is enough")
 	}
-	fmt.Fprintln(w)
+	if hint := c.alone(); hint != "" {
+		fmt.Fprintln(w, hint)
+	}
+	for _, l := range c.ColumnsLeftOut {
+		fmt.Fprintf(w, "Not compared, %s: %s\n", l.Name, l.Reason)
+	}
 	for _, n := range r.NewConditions {
 		state := "not enough new units yet to normalise by it"
 		if n.Commissioned {
@@ -194,6 +236,37 @@ func (c *comparison) print(w io.Writer) error {
 	return printTable(w, channelHeader(), r.Channels, channelCells)
 }
 
+// looked says how much was compared.
+func (c *comparison) looked() string {
+	out := turbofan.Count(c.Report.Rows, "row")
+	if c.rowsAlone {
+		out += ", each by itself"
+	} else {
+		out += " of " + turbofan.Count(c.Report.Units, "unit")
+	}
+	if c.LeftOut > 0 {
+		out += fmt.Sprintf(", %d left out", c.LeftOut)
+	}
+	return out
+}
+
+// alone names sensors that drifted where fewer did than the verdict asks for.
+func (c *comparison) alone() string {
+	if c.Report.Verdict != turbofan.NoDrift {
+		return ""
+	}
+	var names []string
+	for _, ch := range c.Report.Channels {
+		if ch.Drifted {
+			names = append(names, ch.Channel)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Drifted, but fewer than --rank asks for: %s", strings.Join(names, ", "))
+}
+
 func channelHeader() []string {
 	return []string{"sensor", "psi", "threshold", "ks", "p", "wasserstein", "mean shift", ""}
 }
@@ -204,5 +277,13 @@ func channelCells(c turbofan.ChannelDrift) []string {
 		mark = "drifted"
 	}
 	return []string{c.Channel, fmt.Sprintf("%.3f", c.PSI), fmt.Sprintf("%.3f", c.Threshold), fmt.Sprintf("%.3f", c.KS), fmt.Sprintf("%.2g", c.KSPValue),
-		fmt.Sprintf("%.2f", c.Wasserstein), fmt.Sprintf("%+.2f", c.MeanShift), mark}
+		deviations("%.2f", c.Wasserstein), deviations("%+.2f", c.MeanShift), mark}
+}
+
+// deviations prints a number of standard deviations; one that is out of all reason takes no more room than others.
+func deviations(format string, x float64) string {
+	if math.Abs(x) >= 1e5 {
+		format = strings.Replace(format, ".2f", ".2g", 1)
+	}
+	return fmt.Sprintf(format, x)
 }

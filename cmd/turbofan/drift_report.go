@@ -19,11 +19,15 @@ func (c *comparison) page() report.Page {
 	r := &c.Report
 	ranked := slices.Clone(r.Channels)
 	slices.SortStableFunc(ranked, func(a, b turbofan.ChannelDrift) int { return cmp.Compare(b.PSI, a.PSI) })
+	footer := "Written by turbofan drift. Sensors are normalised within operating conditions and compared with reference rows of the same ages."
+	if c.rowsAlone {
+		footer = "Written by turbofan drift. No columns tell units and their ages: each row counts by itself."
+	}
 	return report.Page{
 		Title:    "Drift: " + strings.ReplaceAll(string(r.Verdict), "_", " "),
 		Subtitle: fmt.Sprintf("Reference %s, current %s", c.Reference, c.Current),
 		Sections: slices.Concat([]report.Section{c.verdictSection(ranked)}, c.distributionSection(ranked), c.eventSection()),
-		Footer:   "Written by turbofan drift. Sensors are normalised within operating conditions and compared with reference rows of the same ages.",
+		Footer:   footer,
 	}
 }
 
@@ -33,8 +37,10 @@ func (c *comparison) verdictSection(ranked []turbofan.ChannelDrift) report.Secti
 	s := report.Section{ID: "verdict", Title: "The verdict", Text: []string{r.Because}, Facts: []report.Fact{
 		{Label: "Verdict", Value: strings.ReplaceAll(string(r.Verdict), "_", " "), Tone: tone},
 		{Label: "Rows", Value: report.Number(float64(r.Rows), 0), Note: fmt.Sprintf("%d left out", c.LeftOut)},
-		{Label: "Units", Value: report.Number(float64(r.Units), 0)},
 	}}
+	if !c.rowsAlone {
+		s.Facts = append(s.Facts, report.Fact{Label: "Units", Value: report.Number(float64(r.Units), 0)})
+	}
 	if len(ranked) == 0 {
 		return s
 	}
@@ -55,8 +61,12 @@ func (c *comparison) verdictSection(ranked []turbofan.ChannelDrift) report.Secti
 }
 
 func (c *comparison) distributionSection(ranked []turbofan.ChannelDrift) []report.Section {
+	expected, mean := "Expected is the reference at the ages of the current fleet.", "standard deviations from the healthy mean"
+	if c.rowsAlone {
+		expected, mean = "Expected is the reference.", "standard deviations from the reference's mean"
+	}
 	s := report.Section{ID: "distributions", Title: "What moved", Text: []string{
-		"Shares of the readings in bins that hold equal shares of all reference readings. Expected is the reference at the ages of the current fleet.",
+		"Shares of the readings in bins that hold equal shares of all reference readings. " + expected,
 	}}
 	for _, ch := range ranked[:min(len(ranked), picturedChannels)] {
 		k := slices.IndexFunc(c.Distributions, func(d drift.Distribution) bool { return d.Channel == ch.Channel })
@@ -66,7 +76,7 @@ func (c *comparison) distributionSection(ranked []turbofan.ChannelDrift) []repor
 		d := &c.Distributions[k]
 		s.Charts = append(s.Charts, report.Bars{
 			Title: d.Channel, Caption: fmt.Sprintf("PSI %.2f, mean moved by %+.2f standard deviations.", ch.PSI, ch.MeanShift),
-			Labels: binLabels(d.Edges), ValueLabel: "share of readings (%)", LabelLabel: "standard deviations from the healthy mean",
+			Labels: binLabels(d.Edges), ValueLabel: "share of readings (%)", LabelLabel: mean,
 			Series: []report.BarSeries{{Name: "expected", Values: percent(d.Expected)}, {Name: "current", Values: percent(d.Current)}},
 		})
 	}
@@ -83,6 +93,13 @@ func (c *comparison) eventSection() []report.Section {
 		t := report.Table{Title: "Operating conditions that the reference never saw", Header: []string{"settings", "rows", "units", "usable"}}
 		for _, x := range n {
 			t.Rows = append(t.Rows, []string{fmt.Sprintf("%.4g", x.Settings), fmt.Sprint(x.Rows), fmt.Sprint(x.Units), map[bool]string{true: "yes", false: "not yet"}[x.Commissioned]})
+		}
+		s.Tables = append(s.Tables, t)
+	}
+	if len(c.ColumnsLeftOut) > 0 {
+		t := report.Table{Title: "Columns that were not compared", Header: []string{"column", "why"}}
+		for _, l := range c.ColumnsLeftOut {
+			t.Rows = append(t.Rows, []string{l.Name, l.Reason})
 		}
 		s.Tables = append(s.Tables, t)
 	}

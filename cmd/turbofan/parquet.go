@@ -23,6 +23,15 @@ const (
 
 // readParquet reads histories from a Parquet file by the column names and the rules of a CSV file of the same table.
 func readParquet(r io.Reader, path string, schema turbofan.Schema) (*dataset.Set, error) {
+	text, err := parquetCSV(r, path)
+	if err != nil {
+		return nil, err
+	}
+	return dataset.ReadCSV(text, path, schema)
+}
+
+// parquetCSV returns the table of a Parquet file as CSV.
+func parquetCSV(r io.Reader, path string) (io.Reader, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxParquet+1))
 	if err != nil {
 		return nil, turbofan.Invalid(path, "cannot be read: %s", pathReason(err))
@@ -54,7 +63,7 @@ func readParquet(r io.Reader, path string, schema turbofan.Schema) (*dataset.Set
 	if w.Flush(); w.Error() != nil {
 		return nil, w.Error()
 	}
-	return dataset.ReadCSV(&text, path, schema)
+	return &text, nil
 }
 
 // cell is a value as text; nothing where it is missing.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -15,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"turbofan"
-	"turbofan/dataset"
 	"turbofan/model"
 )
 
@@ -86,47 +83,6 @@ turbofan predict --features fleet.csv > features.csv`),
 	fl.BoolVar(&all, "all", false, "a line for every reading, not only each unit's newest")
 	fl.BoolVar(&features, "features", false, "print the feature rows of the model as CSV, not its answers")
 	return cmd
-}
-
-// readFleet reads C-MAPSS text or CSV; a file whose first line starts with a number is C-MAPSS text.
-func readFleet(stdin io.Reader, path string, schema turbofan.Schema) ([]turbofan.History, error) {
-	in := stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, turbofan.Invalid("FILE", "cannot open %s: %s", path, pathReason(err))
-		}
-		defer f.Close()
-		in = f
-	}
-	br := bufio.NewReader(in)
-	head, _ := br.Peek(256) // an error shows again when the reader below reads
-	if bytes.HasPrefix(head, []byte(parquetMagic)) {
-		s, err := readParquet(br, path, schema)
-		if err != nil {
-			return nil, err
-		}
-		return s.Units, nil
-	}
-	line, _, _ := strings.Cut(strings.TrimLeft(string(head), " \t\r\n"), "\n")
-	first := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' })
-	if len(first) > 0 && !strings.Contains(line, ",") {
-		if _, err := strconv.ParseFloat(first[0], 64); err == nil {
-			if engines := turbofan.CMAPSS(); len(schema.Settings) != len(engines.Settings) || len(schema.Sensors) != len(engines.Sensors) {
-				return nil, turbofan.Invalid(path, "is C-MAPSS text, and the model was trained on %s, with %d settings and %d sensors: give it a CSV file with a header", schema.Name, len(schema.Settings), len(schema.Sensors))
-			}
-			s, err := dataset.ReadCMAPSS(br, path, path)
-			if err != nil {
-				return nil, err
-			}
-			return s.Units, nil
-		}
-	}
-	s, err := dataset.ReadCSV(br, path, schema)
-	if err != nil {
-		return nil, err
-	}
-	return s.Units, nil
 }
 
 // fleetRow is one line of the answer.
