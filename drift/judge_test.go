@@ -146,6 +146,11 @@ func TestHysteresis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, c := range calm.Channels { // what as many rows give by chance comes on top
+		if chance := float64(len(ref.Profile.Channels[0].Edges)) * (1/float64(ref.Profile.Rows) + 1/float64(calm.Rows)); c.Threshold < cfg.Threshold+chance {
+			t.Errorf("%s: threshold %.4f, at least %.4f + %.4f", c.Channel, c.Threshold, cfg.Threshold, chance)
+		}
+	}
 	if calm.Verdict != turbofan.NoDrift || still.Verdict != turbofan.Drifted {
 		t.Errorf("score %.3f: %s above %.3f, and %s above %.3f while drifting", calm.Score, calm.Verdict, calm.Threshold, still.Verdict, still.Threshold)
 	}

@@ -231,7 +231,7 @@ func (s *Service) evidence(ctx context.Context, l *loaded, previous []turbofan.D
 			return w, fmt.Errorf("read scored predictions: %w", err)
 		}
 	}
-	if s.stores.Predictions != nil && l.reference.Prediction != nil {
+	if s.stores.Predictions != nil {
 		q := turbofan.PredictionQuery{ModelVersion: l.version.Version, Last: min(s.cfg.Window, maxScored)}
 		if w.Predictions, err = s.stores.Predictions.Predictions(ctx, q); err != nil {
 			return w, fmt.Errorf("read predictions: %w", err)

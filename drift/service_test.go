@@ -50,6 +50,10 @@ func TestVerdicts(t *testing.T) {
 			if c.want == turbofan.Drifted != (report.Score > report.Threshold) {
 				t.Errorf("score %v, threshold %v do not agree with %s", report.Score, report.Threshold, report.Verdict)
 			}
+			// The rig's intervals reach 20 cycles either way and promise nine truths of ten: 20/1.645 of error.
+			if e := report.EstimatedRMSE; c.rows > 0 && (e == nil || math.Abs(*e-12.16) > 0.01) {
+				t.Errorf("estimated error %v", e)
+			}
 			stored, err := r.Reports(context.Background(), 5)
 			if err != nil || len(stored) != 1 || stored[0].ID != report.ID || stored[0].Because != report.Because {
 				t.Errorf("stored %+v, %v", stored, err)

@@ -193,6 +193,10 @@ func TestDriftIsToldOnce(t *testing.T) {
 	if len(heard) != 1 || heard[0].Kind != turbofan.EventDrift || heard[0].ReportID != report.ID || heard[0].Because != report.Because {
 		t.Errorf("heard %+v, want report %s once", heard, report.ID)
 	}
+	r.serve(t, pumpReference(t))
+	if report = r.check(t); len(heard) != 2 || heard[1].ReportID != report.ID || heard[1].ModelVersion != "2" {
+		t.Errorf("heard %+v, want report %s of the next version too", heard, report.ID)
+	}
 }
 
 // Units that no longer go together raise an alarm at once; a retraining waits until as many of them have ended as it
@@ -214,7 +218,10 @@ func TestOddUnitsMustEndFirst(t *testing.T) {
 		t.Fatalf("%+v", first.Spread)
 	}
 	r.fail(t, first.Spread.UnitIDs[:3]...)
-	expect(t, r, "", "; no retraining: 3 of 4 such units")
+	second := expect(t, r, "", "; no retraining: 3 of 4 such units")
+	if second.Score != first.Score || second.Threshold != first.Threshold {
+		t.Errorf("score %v above %v, then %v above %v: an alarm by units lowered the threshold for distributions", first.Score, first.Threshold, second.Score, second.Threshold)
+	}
 	if got := r.value(t, "turbofan_drift_units_outside", ""); got != 4 {
 		t.Errorf("the metric says %v units are outside", got)
 	}

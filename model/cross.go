@@ -41,9 +41,9 @@ func CrossValidate(ctx context.Context, cfg Config, data Data, step func(fold in
 
 // rmse is the error by the test protocol, truth clipped at limit.
 func (h *heldOut) rmse(limit float64) float64 {
-	sum := 0.0
+	sum, said := 0.0, h.answers(limit)
 	for i, w := range h.cutWeights() {
-		d := min(max(h.pred[i], 0), limit) - min(h.rul[i], limit)
+		d := said[i] - min(h.rul[i], limit)
 		sum += w * d * d
 	}
 	return math.Sqrt(sum)

@@ -157,6 +157,15 @@ func (o *outOfFold) combine(weights []float64) {
 	}
 }
 
+// answers are the predictions as they would be sent: from 0 to limit.
+func (h *heldOut) answers(limit float64) []float64 {
+	out := make([]float64, len(h.pred))
+	for i, v := range h.pred {
+		out[i] = min(max(v, 0), limit)
+	}
+	return out
+}
+
 // cutFrom is the least age at which the protocol cuts a unit: C-MAPSS' shortest test units have 19 to 38 cycles.
 const cutFrom = 30
 

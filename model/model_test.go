@@ -17,6 +17,7 @@ import (
 	"turbofan/dataset"
 	"turbofan/feature"
 	"turbofan/model"
+	"turbofan/reference"
 	"turbofan/tree"
 )
 
@@ -110,6 +111,49 @@ func TestTrainSaveOpen(t *testing.T) {
 
 // A sensor that half of the fleet never sends, or all of it, or that drops out now and then, leaves a model that can be
 // saved and says the same when it is opened.
+// TestReferenceKnowsThePredictions compares a fleet of the kind that was learned from, and one that is said to last
+// longer, with the predictions that the artifact keeps: out of fold, as they would have been sent.
+func TestReferenceKnowsThePredictions(t *testing.T) {
+	units := fleet(30, 1)
+	m := train(t, small(model.Boosting), units)
+	dir := filepath.Join(t.TempDir(), "m")
+	if _, err := m.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := reference.Read(filepath.Join(dir, reference.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for i := range units {
+		rows += len(units[i].Readings)
+	}
+	if ref.Prediction == nil || ref.Prediction.Rows != rows || ref.Prediction.Units != len(units) {
+		t.Fatalf("%d readings of %d units, of which the reference keeps %+v", rows, len(units), ref.Prediction)
+	}
+	fresh := fleet(30, 2)
+	answers, err := m.PredictHistories(t.Context(), fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for late, drifted := range map[float64]bool{0: false, 30: true} {
+		var rul []float64
+		var age, unit []int
+		for u := range answers {
+			for i, a := range answers[u] {
+				rul, age, unit = append(rul, min(a.RUL+late, m.Config().Cap)), append(age, fresh[u].Readings[i].Cycle), append(unit, u)
+			}
+		}
+		scores, err := ref.Prediction.CompareUnits([][]float64{rul}, age, unit)
+		if err != nil || len(scores) != 1 {
+			t.Fatal(scores, err)
+		}
+		if s := scores[0]; s.PSI > max(0.25, s.PSIThreshold) != drifted {
+			t.Errorf("predictions %v cycles late: psi %.3f, threshold %.3f", late, s.PSI, s.PSIThreshold)
+		}
+	}
+}
+
 func TestMissingSensors(t *testing.T) {
 	for name, gone := range map[string]func(unit, reading int) bool{
 		"always":         func(_, _ int) bool { return true },

@@ -90,6 +90,9 @@ func Train(ctx context.Context, cfg Config, data Data, progress Progress) (*Mode
 		return nil, err
 	}
 	m.reference.RMSE, m.reference.Cap, m.reference.Coverage = float64(m.metrics.RMSEClipped), cfg.Cap, cfg.Coverage
+	if err := m.reference.SetPredictions(oof.own.answers(cfg.Cap), oof.own.cycle, oof.own.unit); err != nil {
+		return nil, err
+	}
 	m.golden, err = makeGolden(m, data.Units)
 	return m, err
 }
