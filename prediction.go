@@ -52,6 +52,8 @@ type PredictRequest struct {
 	Readings []Reading
 	// Stateless treats the readings as whole histories that no store knows or keeps: nothing is written.
 	Stateless bool
+	// LastOnly, of a stateless request, answers the last reading alone: those before it are the past of its unit.
+	LastOnly bool
 	// Explain adds the strongest drivers to each answer.
 	Explain bool
 }

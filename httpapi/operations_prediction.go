@@ -19,14 +19,14 @@ func (p *predictions) operations(schema turbofan.Schema) []*operation {
 		{name: "a unit's whole history, which is not kept", value: `{"history":[` + reading + `]}`},
 	}
 	stateless := parameter{name: "stateless", kind: "boolean", doc: "Take the readings as whole histories and keep nothing.", or: false}
-	one := "Add the strongest reasons to each answer. Without it, a list and a history get none."
+	one := "Add the strongest reasons to each answer; a history has one. Without it, a list and a history get none."
 	if p.explain {
-		one = "Add the strongest reasons to each answer. Without it, a single reading gets them, a list and a history do not."
+		one = "Add the strongest reasons to each answer; a history has one. Without it, a single reading gets them, a list and a history do not."
 	}
 	return []*operation{{
 		method: http.MethodPost, path: "/predict", name: "predict", summary: "How long will this unit last?",
 		doc: "Send one reading, bare or as reading, and get its prediction; several as readings, in ascending order of cycle, and get {\"predictions\": [...]}; or a unit's " +
-			"whole life so far as history, which is answered by the prediction for its last reading and not kept. settings and sensors are arrays in the schema's " +
+			"whole life so far as history, which is answered by the prediction for its last reading, with that one's reasons where they are asked for, and not kept. settings and sensors are arrays in the schema's " +
 			"order, or objects by name; the channels may also stand beside unit_id and cycle, by name or alias. null marks a sensor value that is missing.",
 		query:  []parameter{{name: "explain", kind: "boolean", doc: one}, stateless},
 		input:  &bodyDoc{describe: p.predictInput(schema), bento: predictBento(), examples: examples},

@@ -112,7 +112,7 @@ const (
 	bareForm     predictForm = iota // the fields of one reading in the request itself
 	readingForm                     // {"reading": {...}}
 	readingsForm                    // {"readings": [...]}
-	historyForm                     // {"history": [...]}: stateless, the last reading's prediction is the answer
+	historyForm                     // {"history": [...]}: stateless, the last reading alone is answered
 )
 
 func (f predictForm) field() string {
@@ -353,7 +353,7 @@ func (p *predictions) complete(c *call, req *turbofan.PredictRequest, form predi
 		return nil
 	}
 	if form == historyForm {
-		req.Stateless = true
+		req.Stateless, req.LastOnly = true, true
 	}
 	return p.units(c, req.Readings, form, unitOnly)
 }
@@ -448,7 +448,10 @@ func NewPredictionClient(baseURL string, c *http.Client) *PredictionClient {
 // Predict implements turbofan.PredictionService.
 func (p *PredictionClient) Predict(ctx context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
 	body := make([]byte, 0, 512*len(req.Readings)+64)
-	if len(req.Readings) == 1 {
+	single := len(req.Readings) == 1 || req.LastOnly
+	if req.LastOnly {
+		body = appendReadings(append(body, `{"history":`...), req.Readings)
+	} else if single {
 		body = appendReading(append(body, `{"reading":`...), &req.Readings[0])
 	} else {
 		body = appendReadings(append(body, `{"readings":`...), req.Readings)
@@ -459,7 +462,7 @@ func (p *PredictionClient) Predict(ctx context.Context, req turbofan.PredictRequ
 	}
 	// A reading that is stored already may be refused as a conflict, so only what stores nothing is safe to repeat.
 	call := request{method: http.MethodPost, path: "/predict", body: append(body, '}'), idempotent: req.Stateless}
-	if len(req.Readings) == 1 {
+	if single {
 		one := make([]turbofan.Prediction, 1)
 		if err := p.do(ctx, call, &one[0]); err != nil {
 			return nil, err

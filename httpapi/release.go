@@ -127,7 +127,7 @@ func (h *releases) operations() []*operation {
 			return append(n, member{"additionalProperties", false})
 		}, examples: []example{{name: "by hand", value: raw(value)}}}
 	}
-	number := node{{"oneOf", []node{{{"type", "string"}, {"minLength", 1}}, {{"type", "integer"}, {"minimum", 1}}}}}
+	number := node{{"oneOf", []node{{{"type", "string"}, {"minLength", 1}}, {{"type", "integer"}, {"minimum", 1}, {"maximum", 1<<53 - 1}}}}}
 	why := node{{"type", "string"}, {"maxLength", turbofan.MaxReason}, {"nullable", true}}
 	share := node{{"type", "number"}, {"exclusiveMinimum", true}, {"minimum", 0}, {"maximum", 1}}
 	const takes = "Other processes take the change when they next ask the registry."

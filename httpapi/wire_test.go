@@ -102,7 +102,8 @@ func TestAnswerForms(t *testing.T) {
 		for _, p := range got.Predictions {
 			cycles = append(cycles, p.Cycle)
 		}
-		if got.Cycle != c.cycle || !reflect.DeepEqual(cycles, c.cycles) || asked.Stateless != c.stateless || asked.Explain != c.explain {
+		if got.Cycle != c.cycle || !reflect.DeepEqual(cycles, c.cycles) || asked.Stateless != c.stateless || asked.Explain != c.explain ||
+			asked.LastOnly != strings.Contains(c.body, `"history"`) {
 			t.Errorf("%s %s: answer %s, asked stateless %t explain %t", c.path, c.body, w.Body, asked.Stateless, asked.Explain)
 		}
 	}

@@ -344,7 +344,11 @@ func (s *Service) predictStateless(ctx context.Context, l *lanes, req turbofan.P
 		row   []float32
 	}
 	lives := map[string]*life{}
-	out := make([]turbofan.Prediction, len(req.Readings))
+	answered := 0 // from here on readings are answered
+	if req.LastOnly {
+		answered = len(req.Readings) - 1
+	}
+	out := make([]turbofan.Prediction, len(req.Readings)-answered)
 	now := time.Now().UTC()
 	for i := range req.Readings {
 		if i%256 == 255 && ctx.Err() != nil {
@@ -361,7 +365,13 @@ func (s *Service) predictStateless(ctx context.Context, l *lanes, req turbofan.P
 		if r.Cycle <= u.state.LastCycle {
 			return nil, named(turbofan.Invalid("reading.cycle", "%d of unit %s is not after cycle %d before it", r.Cycle, r.UnitID, u.state.LastCycle), req.Readings, i)
 		}
-		if err := s.answer(u.by, u.state, u.row, r, now, req.Explain, &out[i]); err != nil {
+		if i < answered {
+			if _, _, err := u.by.model.Spec().Step(u.state, u.by.comm, r, u.row); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err := s.answer(u.by, u.state, u.row, r, now, req.Explain, &out[i-answered]); err != nil {
 			return nil, err
 		}
 	}

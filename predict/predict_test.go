@@ -44,6 +44,17 @@ func TestAnswersAreTheModels(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the last of a history", func(t *testing.T) {
+		w := newWorld(t, artifacts.a)
+		s := w.serving(options{})
+		u := units[0].Readings
+		each := must[[]turbofan.Prediction](t)(s.Predict(t.Context(), turbofan.PredictRequest{Readings: u, Stateless: true, Explain: true}))
+		got := must[[]turbofan.Prediction](t)(s.Predict(t.Context(), turbofan.PredictRequest{Readings: u, Stateless: true, LastOnly: true, Explain: true}))
+		last := each[len(each)-1]
+		if len(got) != 1 || len(got[0].Drivers) == 0 || got[0].Cycle != last.Cycle || got[0].RUL != last.RUL || !slices.Equal(got[0].Drivers, last.Drivers) {
+			t.Errorf("the last reading is answered by %+v, want %+v", got, last)
+		}
+	})
 	t.Run("stateless", func(t *testing.T) {
 		w := newWorld(t, artifacts.a)
 		s, got := w.serving(options{}), answers{}

@@ -21,11 +21,15 @@ import (
 
 // Refresh resolves the alias and, where it names another version, fetches that version, opens it, lets it answer its
 // golden histories and only then swaps. It reports whether a new version serves. After an error the old one stays. The
-// versions that are tried beside the champion are brought up to date in the same way, see refreshTrials.
+// versions that are tried beside the champion are brought up to date in the same way, see refreshTrials. It also hears of
+// units' ends that another process has stored.
 func (s *Service) Refresh(ctx context.Context) (bool, error) {
 	s.refresh.Lock()
 	defer s.refresh.Unlock()
 	swapped, err := s.refreshChampion(ctx)
+	if err := s.heed(ctx); err != nil { // told by whoever else asks the store; a swap does not hang on it
+		s.log.Debug("refresh", "error", err)
+	}
 	if s.lanes.Load() == nil || s.cfg.Version != "" {
 		return swapped, err
 	}

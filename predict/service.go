@@ -102,6 +102,7 @@ type Service struct {
 	shards    [shards]shard
 	ids       idSource
 	refresh   sync.Mutex
+	heeded    time.Time // until when ends were heard of; under refresh
 
 	statusMu    sync.Mutex
 	swaps       int
@@ -147,7 +148,7 @@ func New(cfg Config, registry turbofan.Registry, stores Stores, reg prometheus.R
 	if err := os.MkdirAll(cfg.CacheDir, 0o755); err != nil {
 		return nil, fmt.Errorf("open prediction service: %w", err)
 	}
-	s := &Service{cfg: cfg, registry: registry, stores: stores, log: log, trials: map[string]string{}}
+	s := &Service{cfg: cfg, registry: registry, stores: stores, log: log, trials: map[string]string{}, heeded: time.Now()}
 	rand.Read(s.ids.process[:]) // never fails, see crypto/rand
 	for i := range s.shards {
 		s.shards[i].units = map[string]*unit{}

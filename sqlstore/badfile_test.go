@@ -54,7 +54,7 @@ func TestFilesThatCannotServe(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"text.db":       "open store PATH: the file is not a SQLite database, or it is damaged: restore a backup or move it away",
-		"newer.db":      "open store PATH: a newer program wrote it: its schema is version 99, this program knows versions up to 4: use the turbofan that wrote it, or a newer one",
+		"newer.db":      "open store PATH: a newer program wrote it: its schema is version 99, this program knows versions up to 5: use the turbofan that wrote it, or a newer one",
 		"locked.db":     "open store PATH: another process holds the lock of the file",
 		"missing/it.db": "open store PATH: open PATH: no such file or directory",
 		"plain/it.db":   "open store PATH: open PATH: not a directory",
@@ -68,6 +68,51 @@ func TestFilesThatCannotServe(t *testing.T) {
 	if _, err := sqlstore.OpenState(t.Context(), sqlstore.Config{}); err == nil || err.Error() != "open store: the path is missing" {
 		t.Errorf("no path: %v", err)
 	}
+}
+
+func TestStoreOfCyclesAnsweredTwice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	answeredTwice(t, sqlstore.Config{Path: path}, openRaw(t, path))
+}
+
+// answeredTwice puts a store back to schema version 4, in which a cycle could be stored twice, stores one so, and asks what
+// is left of it when the store is opened again: what came first, with its truth.
+func answeredTwice(t *testing.T, cfg sqlstore.Config, db *sql.DB) {
+	s := must[*sqlstore.State](t)(sqlstore.OpenState(t.Context(), cfg))
+	silent := record("1", 1)
+	silent.Prediction.ID, silent.Prediction.Shadow = "silent", true
+	appendRecords(t, s, record("1", 1), silent, record("1", 2))
+	must[[]turbofan.OutcomeReceipt](t)(s.Record(t.Context(), []turbofan.Outcome{{UnitID: "1", FailedAtCycle: new(9)}}))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	copied := `unit_id, cycle, rul, failure_horizon, health, model_name, model_version, condition, predicted_at, shadow`
+	for _, q := range []string{
+		`DROP INDEX predictions_sent`, `DROP INDEX predictions_silent`, `DELETE FROM goose_db_version WHERE version_id = 5`,
+		`INSERT INTO predictions (id, ` + copied + `) SELECT 'again ' || id, ` + copied + ` FROM predictions WHERE cycle = 1 ORDER BY seq`,
+		`INSERT INTO truths (prediction_seq, model_version, actual_rul) SELECT seq, model_version, 8 FROM predictions WHERE id LIKE 'again %'`,
+	} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+	for query, want := range map[string]int{`SELECT COUNT(*) FROM predictions`: 5, `SELECT COUNT(*) FROM truths`: 5} {
+		var n int
+		if err := db.QueryRow(query).Scan(&n); err != nil || n != want {
+			t.Fatalf("%s: %d, %v, want %d", query, n, err, want)
+		}
+	}
+	s = openState(t, cfg)
+	equal(t, "sent", ids(must[[]turbofan.Prediction](t)(s.Predictions(t.Context(), turbofan.PredictionQuery{Last: 9}))), "p-1-1 p-1-2")
+	must[turbofan.Prediction](t)(s.Prediction(t.Context(), "silent"))
+	_, err := s.Prediction(t.Context(), "again silent")
+	equal(t, "the second silent answer", turbofan.ErrorCode(err), turbofan.ENotFound)
+	var truths int
+	if err := db.QueryRow(`SELECT COUNT(*) FROM truths`).Scan(&truths); err != nil || truths != 3 {
+		t.Fatalf("%d truths are left, want 3 (%v)", truths, err)
+	}
+	appendRecords(t, s, record("1", 3))
+	equal(t, "units", must[[]turbofan.UnitSummary](t)(s.Units(t.Context(), 0, 0))[0].LastCycle, 3)
 }
 
 // TestUnwritableDirectory runs a copy of itself as nobody where it is root, whom permissions do not stop.

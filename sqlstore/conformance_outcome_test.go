@@ -51,7 +51,7 @@ func testFailure(t *testing.T, s *sqlstore.State) {
 
 func testActual(t *testing.T, s *sqlstore.State) {
 	again := record("1", 2)
-	again.Prediction.ID = "p-again"
+	again.Prediction.ID, again.Prediction.Shadow = "p-again", true // a challenger's, which comes later
 	appendRecords(t, s, life("1", 1, 3)...)
 	equal(t, "matched", recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", Cycle: 2, ActualRUL: new(40.5)})[0].Predictions, 1)
 	appendRecords(t, s, again)

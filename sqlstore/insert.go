@@ -11,7 +11,7 @@ const (
 	readingValues    = 4
 	insertPrediction = `INSERT INTO predictions (id, unit_id, cycle, rul, rul_lower, rul_upper, failure_probability, failure_horizon,
 		health, model_name, model_version, condition, drivers, warnings, predicted_at, shadow) VALUES `
-	keepPrediction   = ` ON CONFLICT (id) DO NOTHING`
+	keepPrediction   = ` ON CONFLICT DO NOTHING` // by id, or by unit and cycle, see migration 5
 	predictionValues = 16
 
 	// What follows reads the rows of this commit only. The inner ORDER BY and LIMIT keep SQLite from walking a whole

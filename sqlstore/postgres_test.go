@@ -22,6 +22,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("a server that is away", func(t *testing.T) { testAway(t, server) })
 	t.Run("a registry whose server is away", func(t *testing.T) { testRegistryAway(t, server) })
 	t.Run("a newer schema is refused", func(t *testing.T) { testNewerSchema(t, server) })
+	t.Run("cycles that were stored twice are stored once", func(t *testing.T) { testOlderSchema(t, server) })
 }
 
 // testReconnect has the server end every connection of a store that serves, as its restart does: nobody may notice.
@@ -96,9 +97,20 @@ func testNewerSchema(t *testing.T, server *postgrestest.Server) {
 		t.Fatal(err)
 	}
 	_, err = sqlstore.OpenState(t.Context(), sqlstore.Config{DSN: dsn})
-	if err == nil || !strings.Contains(err.Error(), "a newer program wrote it: its schema is version 99, this program knows versions up to 4") {
+	if err == nil || !strings.Contains(err.Error(), "a newer program wrote it: its schema is version 99, this program knows versions up to 5") {
 		t.Fatalf("opening a newer schema: %v", err)
 	}
+}
+
+// testOlderSchema opens a store of the time when a cycle could be stored twice.
+func testOlderSchema(t *testing.T, server *postgrestest.Server) {
+	dsn := server.Schema(t)
+	db, err := sql.Open("pgx", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	answeredTwice(t, sqlstore.Config{DSN: dsn}, db)
 }
 
 func TestServersThatCannotServe(t *testing.T) {

@@ -26,7 +26,8 @@ type record struct {
 
 // Append queues records to be written; the records of one call become visible together. It blocks only while the queue
 // is full and returns before anything is on disk. A reading that is already stored (same unit and cycle) is kept as it
-// was first written, and so is a prediction whose id is. The caller may reuse the slices it passed.
+// was first written, and so is its answer, and the silent answer of each challenger's version: that another replica answered
+// the reading, or that a commit is tried again, does not store it twice. The caller may reuse the slices it passed.
 func (s *State) Append(ctx context.Context, records []turbofan.PredictionRecord) error {
 	if len(records) == 0 {
 		return nil

@@ -11,6 +11,9 @@ const (
 	logLinger = 10 * time.Millisecond
 	// logQueued is how many bytes may wait before those who log do.
 	logQueued = 1 << 20
+	// logClosing is how long close waits for a reader that takes no lines, such as a pipe that nobody empties; what waits
+	// then is lost.
+	logClosing = 2 * time.Second
 )
 
 // logQueue takes log lines and writes them, many at a time, from a goroutine of its own: a disk that is busy with the
@@ -24,16 +27,18 @@ type logQueue struct {
 	closed  bool
 	wake    chan struct{} // holds one: there are lines, or the queue was closed
 	written chan struct{} // closed when nothing will be written any more
+	lost    chan struct{} // closed when close has waited long enough
 }
 
 func newLogQueue(w io.Writer) *logQueue {
-	q := &logQueue{w: w, wake: make(chan struct{}, 1), written: make(chan struct{})}
+	q := &logQueue{w: w, wake: make(chan struct{}, 1), written: make(chan struct{}), lost: make(chan struct{})}
 	q.room.L = &q.mu
 	go q.run()
 	return q
 }
 
-// Write implements io.Writer. It reports no error: there is nowhere to tell of one. After close it writes by itself.
+// Write implements io.Writer. It reports no error: there is nowhere to tell of one. After close it writes by itself,
+// unless the lines before it were lost.
 func (q *logQueue) Write(line []byte) (int, error) {
 	q.mu.Lock()
 	for len(q.lines) > 0 && len(q.lines)+len(line) > logQueued && !q.closed {
@@ -41,7 +46,11 @@ func (q *logQueue) Write(line []byte) (int, error) {
 	}
 	if q.closed {
 		q.mu.Unlock()
-		<-q.written
+		select {
+		case <-q.written:
+		case <-q.lost:
+			return len(line), nil
+		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		return q.w.Write(line)
@@ -82,12 +91,18 @@ func (q *logQueue) run() {
 	}
 }
 
-// close writes what waits and ends the goroutine.
+// close writes what waits, as far as it can within logClosing, and ends the goroutine.
 func (q *logQueue) close() {
 	q.mu.Lock()
 	q.closed = true
 	q.room.Broadcast()
 	q.mu.Unlock()
 	q.nudge()
-	<-q.written
+	timer := time.NewTimer(logClosing)
+	defer timer.Stop()
+	select {
+	case <-q.written:
+	case <-timer.C:
+		close(q.lost)
+	}
 }

@@ -75,6 +75,26 @@ func TestLogQueue(t *testing.T) {
 	})
 }
 
+// A sink that takes nothing any more does not keep the process from ending, nor whoever still logs.
+func TestLogQueueOverABlockedSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &stuck{let: make(chan struct{})}
+		q := newLogQueue(sink)
+		_, _ = q.Write([]byte("line\n"))
+		synctest.Wait() // the sink keeps the writer
+		start := time.Now()
+		q.close()
+		if took := time.Since(start); took != logClosing {
+			t.Errorf("closing took %s, want %s", took, logClosing)
+		}
+		if n, err := q.Write([]byte("after\n")); n != len("after\n") || err != nil {
+			t.Errorf("a line after the end: %d, %v", n, err)
+		}
+		close(sink.let)
+		<-q.written
+	})
+}
+
 // A line after a silence is written at once.
 func TestLogQueueLoneLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
