@@ -395,6 +395,45 @@ func (h *hanging) Fetch(ctx context.Context, v turbofan.ModelVersion, dir string
 
 // A candidate that takes its time keeps nobody waiting: the champion answers until the candidate is ready, and goes on
 // where it never is.
+// meanwhile is a store of readings; something happens after it was read for the first time.
+type meanwhile struct {
+	turbofan.ReadingStore
+	once sync.Once
+	then func()
+}
+
+func (m *meanwhile) Readings(ctx context.Context, q turbofan.ReadingQuery) ([]turbofan.StoredReading, error) {
+	rs, err := m.ReadingStore.Readings(ctx, q)
+	if m.then != nil {
+		m.once.Do(m.then)
+	}
+	return rs, err
+}
+
+// A condition that appears between a candidate's look into the store and its turn to serve is not lost on it.
+func TestConditionComesWhileACandidateIsMadeReady(t *testing.T) {
+	w := newWorld(t, artifacts.a)
+	readings := &meanwhile{ReadingStore: w.state}
+	s := w.serving(options{stores: predict.Stores{Readings: readings}})
+	w.promote(w.register(artifacts.b))
+	units := fleet(12, 7, 1)
+	readings.then = func() {
+		for c := range 25 {
+			for u := range units {
+				send(t, s, units[u].Readings[c])
+			}
+		}
+	}
+	if swapped, err := s.Refresh(t.Context()); err != nil || !swapped {
+		t.Fatal(swapped, err)
+	}
+	for u := range units {
+		if p := send(t, s, units[u].Readings[25])[0]; p.ModelVersion != "2" || len(p.Warnings) > 0 {
+			t.Fatalf("version %s answered, with %q", p.ModelVersion, p.Warnings)
+		}
+	}
+}
+
 func TestSlowCandidateHoldsUpNobody(t *testing.T) {
 	for _, comes := range []bool{true, false} {
 		t.Run(fmt.Sprint("comes=", comes), func(t *testing.T) {

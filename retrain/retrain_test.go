@@ -249,6 +249,25 @@ func TestTooLittleDataIsRefused(t *testing.T) {
 	}
 }
 
+// A unit of which the champion saw other readings than the challenger tells nothing of which is better.
+func TestUnitsThatChangedAreNotCompared(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.base = slices.Clone(p.base)
+	for i := range 4 {
+		p.base[i].Readings = p.base[i].Readings[10:]
+	}
+	j := p.start(options{}).run(turbofan.RetrainRequest{Force: true})
+	if j.Status != turbofan.JobSuccess || len(j.Result.HeldOut) == 0 {
+		t.Fatalf("job %+v, %+v", j, j.Result)
+	}
+	for _, g := range j.Result.HeldOut {
+		if g.Units != 20 {
+			t.Errorf("compared on %d units: %+v", g.Units, g)
+		}
+	}
+}
+
 // sparse are units that fall silent 30 cycles before their end.
 func sparse(name string, units int, seed uint64) []turbofan.History {
 	out := fleet(name, units, seed, newMode)
@@ -555,7 +574,7 @@ func TestWatch(t *testing.T) {
 			p.live(fleet("before", 20, 8, newMode), nil) // ended before the cut-off: no one's business
 			now := time.Now().UTC()
 			promoted := turbofan.Job{ID: "j", Status: turbofan.JobSuccess, Trigger: "drift", CreatedAt: now, DataCutOff: now, EndedAt: now,
-				Result: &turbofan.RetrainResult{ModelVersion: "2", Champion: "1", Promoted: true, NewUnits: 24}}
+				Result: &turbofan.RetrainResult{ModelVersion: "2", Champion: "1", Promoted: true, NewUnits: 40}}
 			if err := p.state.CreateJob(t.Context(), promoted); err != nil {
 				t.Fatal(err)
 			}
@@ -590,6 +609,10 @@ func TestWatch(t *testing.T) {
 			}
 			if records != 1 {
 				t.Errorf("%d records of the rollback", records)
+			}
+			// The one that was taken back counts as a try: the same 40 units would only make another like it.
+			if next := s.run(turbofan.RetrainRequest{}); next.Status != turbofan.JobRefused || !strings.Contains(next.Error, "; 48 needed") {
+				t.Errorf("the next job: %s, %q", next.Status, next.Error)
 			}
 		})
 	}
