@@ -228,7 +228,7 @@ func renew(rs []turbofan.Reading) []turbofan.Reading { return append([]turbofan.
 // is counted after the append.
 func await(t *testing.T, changed <-chan struct{}, what string, f func() bool) {
 	t.Helper()
-	deadline := time.After(2 * time.Minute)
+	deadline := time.After(15 * time.Minute)
 	for !f() {
 		select {
 		case <-changed:

@@ -234,8 +234,8 @@ func (p *process) until(ok func(turbofan.Job) bool) turbofan.Job {
 			if ok(j) {
 				return j
 			}
-		case <-time.After(5 * time.Minute):
-			p.t.Fatal("no such update of a job in five minutes")
+		case <-time.After(20 * time.Minute):
+			p.t.Fatal("no such update of a job in twenty minutes")
 		}
 	}
 }

@@ -38,7 +38,7 @@ else
 fi
 
 log=$(mktemp)
-${GOTESTSUM:-go run gotest.tools/gotestsum@v1.13.0} --format pkgname --jsonfile "$log" -- -race -timeout 40m ${TESTFLAGS:-} ./...
+${GOTESTSUM:-go run gotest.tools/gotestsum@v1.13.0} --format pkgname --jsonfile "$log" -- -race -timeout 80m ${TESTFLAGS:-} ./...
 status=$?
 # What the race detector only slows or misleads: tests kept from the run above by their build tag.
 kept=$(grep -rl --include='*_test.go' --exclude-dir=.venv '^//go:build !race' .)

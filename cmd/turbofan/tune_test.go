@@ -150,18 +150,21 @@ func TestTuneInterrupted(t *testing.T) {
 // A search that was killed in the middle of a trial goes on, and the run of that trial does not run for ever.
 func TestTuneKilled(t *testing.T) {
 	fleet, dir := must(t, shared.fleet), t.TempDir()
-	args := []string{"tune", "--data", fleet, "--data-dir", dir, "--folds", "2", "--max-rows", "300", "--model", "extra_trees", "--trials", "40"}
-	p := start(t, nil, args...)
-	p.await("trial 2: RMSE ")
-	if err := p.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+	args := []string{"tune", "--data", fleet, "--data-dir", dir, "--folds", "2", "--model", "extra_trees", "--trials", "400"}
+	kept := func() (s study) {
+		b, err := os.ReadFile(filepath.Join(dir, "tune", "extra_trees-FD001.json"))
+		if err != nil || json.Unmarshal(b, &s) != nil {
+			return study{}
+		}
+		return s
 	}
-	p.wait()
-	path := filepath.Join(dir, "tune", "extra_trees-FD001.json")
-	var left study
-	b, err := os.ReadFile(path)
-	if err != nil || json.Unmarshal(b, &left) != nil || len(left.Trials) < 2 || len(left.Trials) >= 40 {
-		t.Fatalf("%d trials are kept, %v", len(left.Trials), err)
+	p := start(t, nil, args...)
+	// Of all rows a trial takes a second: the kill comes in the middle of one, not between two.
+	p.until("the third trial is under way", func() bool { s := kept(); return len(s.Trials) >= 2 && s.Running != "" })
+	p.kill()
+	left := kept()
+	if len(left.Trials) < 2 || len(left.Trials) >= 400 || left.Running == "" {
+		t.Fatalf("%d trials are kept, %q runs", len(left.Trials), left.Running)
 	}
 	args[len(args)-1] = strconv.Itoa(len(left.Trials) + 1)
 	if code, _, errs := call(t, args...); code != exitOK {
