@@ -2,8 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +22,7 @@ import (
 // scratch holds what tests share: the command as it is shipped, a small fleet, and a data directory with a model.
 type scratch struct {
 	dir     string
+	source  string // of this package: a test may be elsewhere when it is the first to build
 	binary  func() (string, error)
 	fleet   func() (string, error)
 	trained func() (string, error)
@@ -36,7 +35,7 @@ func newScratch() *scratch {
 	s.binary = sync.OnceValues(func() (string, error) {
 		path := filepath.Join(s.dir, "turbofan")
 		cmd := exec.Command("go", "build", "-o", path, ".")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		cmd.Dir, cmd.Env = s.source, append(os.Environ(), "CGO_ENABLED=0")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("build the command: %w\n%s", err, out)
@@ -58,10 +57,14 @@ func newScratch() *scratch {
 	return s
 }
 
+// command runs the shipped command, which the race detector does not slow.
 func (s *scratch) command(args ...string) error {
-	var stderr bytes.Buffer
-	if code := run(context.Background(), args, io.Discard, &stderr); code != exitOK {
-		return fmt.Errorf("turbofan %s: exit %d: %s", strings.Join(args, " "), code, stderr.String())
+	binary, err := s.binary()
+	if err != nil {
+		return err
+	}
+	if out, err := exec.Command(binary, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("turbofan %s: %w: %s", strings.Join(args, " "), err, out)
 	}
 	return nil
 }
@@ -69,6 +72,9 @@ func (s *scratch) command(args ...string) error {
 func TestMain(m *testing.M) {
 	code := func() int {
 		dir, err := os.MkdirTemp("", "turbofan-cmd-")
+		if err == nil {
+			shared.source, err = os.Getwd()
+		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
