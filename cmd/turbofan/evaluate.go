@@ -38,7 +38,8 @@ with a new model of the same kind, and says so.
 The model is a version of the registry (--version, default the champion), a directory (--model-dir), or,
 with --train KIND, one model for each subset, trained on that subset's training units. Several kinds, or
 --seeds N, give a table of mean ± standard deviation over N models that differ in their random state alone,
-by cross-validation and, where there is a truth file, by the test units. With --together one model learns from
+by cross-validation and, where there is a truth file, by the test units; interrupted, it holds the seeds that were
+done. With --together one model learns from
 all of --subsets: an engine may wear as another subset's do. --pool tries every group of --subsets and says
 from which of them cross-validation would rather learn.`),
 		Example: strings.TrimSpace(`

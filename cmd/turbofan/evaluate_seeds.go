@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -175,12 +176,16 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 	groups := rep.groups(cfg.Dataset.Subsets)
 	var table []seedRow
 	total, done := float64(len(groups)*len(rep.kinds)*rep.seeds), 0.0
+	var failed error // an interrupt keeps what was done: a table of seeds may take hours
 	for _, group := range groups {
 		data, err := baselineOf(dir, group)
 		if err != nil {
 			return err
 		}
 		for _, kind := range rep.kinds {
+			if failed != nil {
+				break
+			}
 			var seeds []int64
 			var models []*model.Model
 			for i := range rep.seeds {
@@ -189,13 +194,16 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 				m, err := model.Train(cmd.Context(), cfg.learner(), data, func(stage string, share float64) {
 					bar.update((done+share)/total, share == 0, "%s: %s, seed %d: %s", strings.Join(group, "+"), kind, cfg.Model.RandomState, stage)
 				})
-				if err != nil {
-					return err
+				if failed = err; err != nil {
+					break
 				}
 				done++
 				seeds, models = append(seeds, cfg.Model.RandomState), append(models, m)
 			}
-			rows, err := judgeSeeds(cmd.Context(), kind, seeds, models, group, tests)
+			if len(models) == 0 {
+				continue
+			}
+			rows, err := judgeSeeds(context.WithoutCancel(cmd.Context()), kind, seeds, models, group, tests)
 			if err != nil {
 				return err
 			}
@@ -203,12 +211,15 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 		}
 	}
 	bar.done()
+	if failed != nil && len(table) == 0 {
+		return failed
+	}
 	var advice []string
-	if rep.pool {
+	if rep.pool && failed == nil {
 		advice = prefer(table)
 	}
 	if asJSON {
-		return printJSON(cmd.OutOrStdout(), table)
+		return errors.Join(printJSON(cmd.OutOrStdout(), table), failed)
 	}
 	if err := printSeeds(cmd.OutOrStdout(), table); err != nil {
 		return err
@@ -216,7 +227,7 @@ func evaluateSeeds(cmd *cobra.Command, cfg config, dir string, rep repeated, asJ
 	for _, line := range advice {
 		fmt.Fprintln(cmd.OutOrStdout(), line)
 	}
-	return nil
+	return failed
 }
 
 // judgeSeeds returns the lines of models that learned from a group of subsets.

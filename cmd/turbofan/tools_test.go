@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"math"
 	"os"
@@ -165,6 +167,39 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(newRootCommand())
+}
+
+// endAt is what a person at the terminal does who sees a text on it and presses Ctrl-C.
+type endAt struct {
+	text string
+	end  context.CancelFunc
+}
+
+func (w endAt) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), w.text) {
+		w.end()
+	}
+	return len(b), nil
+}
+
+// An interrupt ends a table of seeds with the seeds that were done.
+func TestInterruptedSeedsAreKept(t *testing.T) {
+	fleet := must(t, shared.fleet)
+	t.Setenv("TURBOFAN_MODEL_FOLDS", "2")
+	t.Setenv("TURBOFAN_MODEL_MAX_ROWS", "1500")
+	for at, want := range map[string]int{"seed 42": 0, "seed 43": 1, "seed 44": 2} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var out bytes.Buffer
+		code := run(ctx, []string{"evaluate", "--data", fleet, "--json", "--subsets", "FD001", "--train", "forest,boosting", "--seeds", "3"}, &out, endAt{at, cancel})
+		if code != exitInterrupted {
+			t.Errorf("at %s: exit %d", at, code)
+		}
+		var rows []seedRow
+		if err := json.Unmarshal(out.Bytes(), &rows); want > 0 && (err != nil || len(rows) != 2 || len(rows[0].Seeds) != want || rows[1].Model != "forest") || want == 0 && out.Len() > 0 {
+			t.Errorf("at %s: %v, want two rows of %d seeds\n%s", at, err, want, out.String())
+		}
+	}
 }
 
 // TestEvaluateSeeds repeats a training: mean and deviation are those of the runs with one seed each.
