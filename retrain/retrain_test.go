@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -615,6 +616,48 @@ func TestWatch(t *testing.T) {
 				t.Errorf("the next job: %s, %q", next.Status, next.Error)
 			}
 		})
+	}
+}
+
+// fetches counts how often each version is fetched.
+type fetches struct {
+	turbofan.Registry
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (f *fetches) Fetch(ctx context.Context, v turbofan.ModelVersion, dir string) error {
+	f.mu.Lock()
+	f.of[v.Version]++
+	f.mu.Unlock()
+	return f.Registry.Fetch(ctx, v, dir)
+}
+
+// Every look at the champion before is a chance to be wrong about it, so there is one for each quarter more units.
+func TestWatchLooksSeldom(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.champion(fleet("second", 24, 6, knownMode))
+	now := time.Now().UTC()
+	if err := p.state.CreateJob(t.Context(), turbofan.Job{ID: "j", Status: turbofan.JobSuccess, Trigger: "drift", CreatedAt: now, DataCutOff: now, EndedAt: now,
+		Result: &turbofan.RetrainResult{ModelVersion: "2", Champion: "1", Promoted: true}}); err != nil {
+		t.Fatal(err)
+	}
+	reg := &fetches{Registry: p.reg, of: map[string]int{}}
+	s := p.start(options{reg: reg, change: func(c *retrain.Config) { c.MinNewUnits = 1000 }})
+	since := fleet("since", 26, 7, knownMode)
+	for _, c := range []struct{ from, to, looks int }{{0, 15, 0}, {15, 20, 1}, {20, 20, 1}, {20, 24, 1}, {24, 25, 2}, {25, 26, 2}} {
+		p.live(since[c.from:c.to], nil)
+		for range 2 { // the watch comes before jobs: when two have ended, it has looked after the units came
+			if j := s.run(turbofan.RetrainRequest{}); j.Status != turbofan.JobRefused {
+				t.Fatalf("job %+v", j)
+			}
+		}
+		reg.mu.Lock()
+		if got := reg.of["1"]; got != c.looks {
+			t.Errorf("after %d units the version before was fetched %d times, want %d", c.to, got, c.looks)
+		}
+		reg.mu.Unlock()
 	}
 }
 
