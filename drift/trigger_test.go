@@ -125,6 +125,8 @@ func TestRefusalIsRepairedByNewUnits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f, pumps := drifting(t)
 		defer r.close(t)
+		r.fail(t, "pump-6", "pump-7") // the job knew them
+		time.Sleep(time.Minute)
 		expect(t, r, "job-1", "")
 		time.Sleep(time.Minute)
 		f.end(turbofan.JobRefused, nil, "3 of 8 labelled units")

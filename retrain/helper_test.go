@@ -175,6 +175,7 @@ type options struct {
 	leases turbofan.LeaseStore
 	hook   func(turbofan.Job) error
 	hold   chan struct{} // told when the first job reads the baseline, which then waits for its end
+	letGo  chan struct{} // told when it has ended
 	idle   bool          // do not run
 }
 
@@ -198,6 +199,9 @@ func (p *plant) start(o options) *process {
 			o.hold = nil
 			close(hold)
 			<-ctx.Done()
+			if o.letGo != nil {
+				close(o.letGo)
+			}
 			return model.Data{}, ctx.Err()
 		}
 		return model.Data{Schema: p.schema, Units: append([]turbofan.History(nil), p.base...), Digest: "baseline"}, nil

@@ -76,8 +76,8 @@ func (d deaf) Release(ctx context.Context, name, holder string) error {
 // A process that is cut off from the store stops; another takes the job over and brings it to its end.
 func TestTakeover(t *testing.T) {
 	p := newPlant(t)
-	hold, cut := make(chan struct{}), make(chan struct{})
-	a := p.start(options{hold: hold, leases: deaf{p.state, cut}, change: brief})
+	hold, cut, letGo := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	a := p.start(options{hold: hold, letGo: letGo, leases: deaf{p.state, cut}, change: brief})
 	j := must[turbofan.Job](t)(a.Submit(t.Context(), turbofan.RetrainRequest{}))
 	<-hold
 	close(cut)
@@ -85,6 +85,11 @@ func TestTakeover(t *testing.T) {
 	end := b.until(ended)
 	if end.ID != j.ID || end.Status != turbofan.JobSuccess || p.serving().Version != "1" {
 		t.Errorf("after the takeover the job is %+v", end)
+	}
+	select {
+	case <-letGo:
+	case <-time.After(time.Minute):
+		t.Error("the process that was cut off goes on")
 	}
 	a.stop()
 	if n := len(must[[]turbofan.ModelVersion](t)(p.reg.Versions(t.Context(), "rul"))); n != 1 {
