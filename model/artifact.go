@@ -1,6 +1,7 @@
 package model
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -95,7 +96,11 @@ func (m *Model) write(dir string) (string, error) {
 		man.Members = append(man.Members, memberInfo{Kind: l.kind, Weight: l.weight, Trees: l.trees.NumTrees(), Late: i >= len(m.learner)})
 	}
 	files := map[string][]byte{learnerFile: learner}
-	for name, v := range map[string]any{featuresFile: m.spec, reference.FileName: m.reference, goldenFile: m.golden, heldOutFile: m.heldOut} {
+	var ref any = m.savedReference
+	if m.reference != nil {
+		ref = m.reference
+	}
+	for name, v := range map[string]any{featuresFile: m.spec, reference.FileName: ref, goldenFile: m.golden, heldOutFile: m.heldOut} {
 		b, err := json.Marshal(v)
 		if err != nil {
 			return "", fmt.Errorf("encode %s: %w", name, err)
@@ -189,13 +194,13 @@ func open(dir string) (*Model, error) {
 	if err := checkOthers(dir, man.Files, files); err != nil {
 		return nil, err
 	}
-	m := &Model{cfg: man.Config, data: man.Data, metrics: man.Metrics, calibration: man.Calibration, digest: hexDigest(raw), spec: &feature.Spec{}, reference: &reference.Reference{}}
-	for name, v := range map[string]any{featuresFile: m.spec, reference.FileName: m.reference, goldenFile: &m.golden, heldOutFile: &m.heldOut} {
+	m := &Model{cfg: man.Config, data: man.Data, metrics: man.Metrics, calibration: man.Calibration, digest: hexDigest(raw), spec: &feature.Spec{}, savedReference: files[reference.FileName]}
+	for name, v := range map[string]any{featuresFile: m.spec, goldenFile: &m.golden, heldOutFile: &m.heldOut} {
 		if err := json.Unmarshal(files[name], v); err != nil {
 			return nil, fmt.Errorf("decode %s: %w", name, err)
 		}
 	}
-	if err := errors.Join(m.cfg.Validate(), m.spec.Validate(), m.reference.Validate(), m.calibration.validate()); err != nil {
+	if err := errors.Join(m.cfg.Validate(), m.spec.Validate(), m.calibration.validate()); err != nil {
 		return nil, err
 	}
 	if m.learner, m.late, err = decodeLearner(files[learnerFile], man.Members, len(m.spec.Columns)); err != nil {
@@ -217,14 +222,20 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	info, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > maxFile {
+	// In one piece: a model is opened beside requests, and what growing leaves behind makes the collector run.
+	var b bytes.Buffer
+	b.Grow(int(min(info.Size(), maxFile)) + bytes.MinRead)
+	if _, err := b.ReadFrom(io.LimitReader(f, maxFile+1)); err != nil {
+		return nil, err
+	}
+	if b.Len() > maxFile {
 		return nil, turbofan.Errorf(turbofan.EInvalid, "%s is larger than %d MiB", path, maxFile>>20)
 	}
-	return b, nil
+	return b.Bytes(), nil
 }
 
 func decodeLearner(b []byte, infos []memberInfo, columns int) (own, late []member, err error) {

@@ -68,5 +68,5 @@ func (l *lanes) clone() *lanes {
 
 // with returns the model with other conditions. States that were built for m are not its own.
 func (m *served) with(comm *condition.Commissioner) *served {
-	return &served{model: m.model, version: m.version, since: m.since, horizon: m.horizon, answers: m.answers, comm: comm}
+	return &served{model: m.model, version: m.version, since: m.since, horizon: m.horizon, answers: m.answers, comm: comm, primed: m.primed}
 }

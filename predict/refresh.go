@@ -55,21 +55,36 @@ func (s *Service) refreshChampion(ctx context.Context) (bool, error) {
 		s.remember(v, old)
 		return true, nil
 	}
-	m, err := s.load(ctx, v)
+	next, err := s.take(ctx, v)
 	if err == nil && old != nil {
-		err = sameChannels(&old.champion.model.Spec().Schema, &m.Spec().Schema)
+		err = sameChannels(&old.champion.model.Spec().Schema, &next.model.Spec().Schema)
 	}
 	if err != nil {
 		s.fail(ctx, "version "+v.Version, err)
 		return false, s.fallBack(ctx, err)
 	}
-	if err := s.install(ctx, s.newServed(m, v), asChampion); err != nil {
+	if err := s.install(ctx, next, asChampion); err != nil {
 		s.fail(ctx, "version "+v.Version, err)
 		return false, err
 	}
 	s.recovered()
 	s.remember(v, old)
 	return true, nil
+}
+
+// take makes v ready to be installed: the model that served before, which has answered its golden histories and is kept
+// for a rollback with what it knew when it began, or that which load opens.
+func (s *Service) take(ctx context.Context, v turbofan.ModelVersion) (*served, error) {
+	if s.before == nil || !sameVersion(s.before.version, v) {
+		m, err := s.load(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		return s.newServed(m, v), nil
+	}
+	next, known := s.newServed(s.before.model, v), s.before.primed
+	next.comm, next.seq, next.primed = known.comm.Clone(), known.seq, known
+	return next, nil
 }
 
 func (s *Service) resolve(ctx context.Context) (turbofan.ModelVersion, error) {
@@ -165,6 +180,7 @@ const lastGood = "last-good.json"
 func (s *Service) remember(v turbofan.ModelVersion, before *lanes) {
 	keep := []string{lastGood, cached(v)}
 	if before != nil {
+		s.before = before.champion
 		keep = append(keep, cached(before.champion.version))
 		if before.canary != nil {
 			keep = append(keep, cached(before.canary.version))
@@ -250,6 +266,7 @@ func (s *Service) install(ctx context.Context, next *served, to place) (err erro
 	if err != nil {
 		return err
 	}
+	foreign = foreign || next.primed.foreign
 	if old := s.lanes.Load(); old != nil && s.cfg.Prewarm > 0 && !s.cfg.Shared {
 		s.warmUp(ctx, next, to(next, old))
 	}
@@ -261,10 +278,12 @@ func (s *Service) swap(ctx context.Context, next *served, to place, foreign bool
 	s.learnMu.Lock()
 	defer s.learnMu.Unlock()
 	if foreign || next.behind.Load() {
+		foreign = true
 		if _, err := s.prime(ctx, next); err != nil {
 			return err
 		}
 	}
+	next.primed = primed{comm: next.comm.Clone(), seq: next.seq, foreign: foreign}
 	s.put(to(next, s.lanes.Load()))
 	return nil
 }

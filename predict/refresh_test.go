@@ -231,6 +231,31 @@ func TestCacheKeepsTwoVersions(t *testing.T) {
 }
 
 // Two models take turns while callers send: nothing fails, and each answer is that of the version it names.
+// A rollback needs neither the registry's files nor the cache: the model that served before is kept.
+func TestRollbackNeedsNoFiles(t *testing.T) {
+	w := newWorld(t, artifacts.a)
+	cache := t.TempDir()
+	s := w.serving(options{cache: cache})
+	w.promote(w.register(artifacts.b))
+	must[bool](t)(s.Refresh(t.Context()))
+	for _, dir := range []string{w.files, cache} {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.promote("1")
+	if swapped, err := s.Refresh(t.Context()); !swapped || err != nil {
+		t.Fatalf("rolled back: %v, %v", swapped, err)
+	}
+	u := fleet(1, 7, 0)
+	got := answers{}
+	got.add(send(t, s, u[0].Readings...)...)
+	got.equal(t, expect(t, open(t, artifacts.a), u))
+}
+
 func TestSwapsUnderLoad(t *testing.T) {
 	const callers, swaps = 32, 200
 	w := newWorld(t, artifacts.a)

@@ -103,6 +103,7 @@ type Service struct {
 	ids       idSource
 	refresh   sync.Mutex
 	heeded    time.Time // until when ends were heard of; under refresh
+	before    *served   // who was champion before, for a rollback, nil for none; under refresh
 
 	statusMu    sync.Mutex
 	swaps       int
@@ -124,10 +125,19 @@ type served struct {
 	// learn was on its way after that. Both matter until the model serves, seq also later where the store is shared.
 	seq    int64
 	behind atomic.Bool
+	primed primed
 	// answers counts what the version has answered.
 	answers prometheus.Counter
 	// refused is set when the model could not be made ready; what was warmed for it is then of no use.
 	refused atomic.Bool
+}
+
+// primed is what a model had learned from the store when it began to serve: comm up to seq, and whether any of it was
+// foreign to the model as it was trained.
+type primed struct {
+	comm    *condition.Commissioner
+	seq     int64
+	foreign bool
 }
 
 // foreign reports whether the reading is in a condition that is not known for good, and of a unit young enough to teach
