@@ -4,14 +4,13 @@ package retrain_test
 
 import (
 	"cmp"
+	"fmt"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 
 	"turbofan"
-	"turbofan/model"
 )
 
 // TestPoisonTable prints, per kind of statement and seed, whether the job promoted and what the champion's error before
@@ -34,6 +33,24 @@ func TestPoisonTable(t *testing.T) {
 			{"40 early, silent for 50", silent(1, 50, -40)}, {"40 early, silent for 70", silent(1, 70, -40)},
 		} {
 			e.print(t, set, c.name, 60, seeds, first, nil, c.say)
+		}
+	}
+	for _, set := range []string{"FD001 test", "FD003"} {
+		for _, share := range []float64{1, 0.5} {
+			for _, c := range []struct {
+				name string
+				from int
+				how  func(rng *rand.Rand, v float64, since int) float64
+			}{
+				{"off by 0.6", 60, func(_ *rand.Rand, v float64, _ int) float64 { return v + 0.6 }},
+				{"off by 2", 60, func(_ *rand.Rand, v float64, _ int) float64 { return v + 2 }},
+				{"off by -0.6", 60, func(_ *rand.Rand, v float64, _ int) float64 { return v - 0.6 }},
+				{"off by 0.6 from the start", 0, func(_ *rand.Rand, v float64, _ int) float64 { return v + 0.6 }},
+				{"creeping by 0.01", 30, func(_ *rand.Rand, v float64, since int) float64 { return v + 0.01*float64(since) }},
+				{"noisy by 0.6", 60, func(rng *rand.Rand, v float64, _ int) float64 { return v + 0.6*rng.NormFloat64() }},
+			} {
+				e.print(t, set, fmt.Sprintf("Ps30 of %.0f%% %s", 100*share, c.name), 60, seeds, first, nil, broken(share, ps30, c.from, c.how))
+			}
 		}
 	}
 	e.print(t, "FD003", "fan's mixed up", 60, seeds, first, nil, mixed(1, byFan))
@@ -60,12 +77,7 @@ func (e *engines) print(t *testing.T, set, name string, n, seeds, first int, kee
 			}
 			before, after := rmse(t, e.m, rest), "-"
 			if j.Result != nil {
-				dir := filepath.Join(t.TempDir(), "m")
-				v := must[turbofan.ModelVersion](t)(p.reg.Version(t.Context(), "rul", j.Result.ModelVersion))
-				if err := p.reg.Fetch(t.Context(), v, dir); err != nil {
-					t.Fatal(err)
-				}
-				after = strconv.FormatFloat(rmse(t, must[*model.Model](t)(model.Open(dir)), rest), 'f', 1, 64)
+				after = strconv.FormatFloat(rmse(t, p.challenger(j), rest), 'f', 1, 64)
 			}
 			t.Logf("%s | %s | %d | %d ends, %d wrong, %d units doubted | promoted %t | %.1f | %s | %s", set, name, seed, told, wrong, len(j.Doubted), promoted(j), before, after, because(j))
 		}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,6 +118,30 @@ func silent(share float64, cycles, late int) statement {
 	}
 }
 
+// ps30 is the static pressure at the compressor's outlet, which has a standard deviation of 0.18 psia while engines are new
+// and is the sensor that speaks most of their wear.
+const ps30 = 10
+
+// broken has a sensor of a share of the units speak wrongly from a cycle on: how says what it says, of what it would say
+// and by how many cycles it is broken.
+func broken(share float64, sensor, from int, how func(rng *rand.Rand, v float64, since int) float64) statement {
+	return func(rng *rand.Rand, units []turbofan.History) ([]turbofan.History, []int) {
+		sent := append([]turbofan.History(nil), units...)
+		for i := range sent {
+			if rng.Float64() >= share {
+				continue
+			}
+			sent[i].Readings = slices.Clone(sent[i].Readings)
+			for k := from; k < len(sent[i].Readings); k++ {
+				v := slices.Clone(sent[i].Readings[k].Sensors)
+				v[sensor] = how(rng, v[sensor], k-from)
+				sent[i].Readings[k].Sensors = v
+			}
+		}
+		return sent, ends(units)
+	}
+}
+
 func honest(rng *rand.Rand, units []turbofan.History) ([]turbofan.History, []int) {
 	return silent(0, 0, 0)(rng, units)
 }
@@ -182,6 +207,50 @@ func TestPoisonedEnginesAreNotPromoted(t *testing.T) {
 				t.Errorf("promoted %t, want %t: %s", promoted(j), c.want, because(j))
 			} else {
 				t.Log(because(j))
+			}
+		})
+	}
+}
+
+// challenger opens the model that a job trained, promoted or not.
+func (p *plant) challenger(j turbofan.Job) *model.Model {
+	dir := filepath.Join(p.t.TempDir(), "m")
+	v := must[turbofan.ModelVersion](p.t)(p.reg.Version(p.t.Context(), "rul", j.Result.ModelVersion))
+	if err := p.reg.Fetch(p.t.Context(), v, dir); err != nil {
+		p.t.Fatal(err)
+	}
+	return must[*model.Model](p.t)(model.Open(dir))
+}
+
+// Engines whose best sensor broke half way teach nothing where it is far off. Where it is off by no more than wear moves
+// it, nothing tells it from wear: the champion errs on such engines, and one that learned from them may take its place,
+// but only as long as it is no worse on engines whose sensors are sound.
+func TestBrokenSensorsHarmNoSoundEngine(t *testing.T) {
+	e := newEngines(t, 6000)
+	for name, c := range map[string]struct {
+		set  string
+		off  float64
+		left bool
+	}{
+		"far off, wear that is known":      {"FD001 test", 2, true},
+		"far off, wear that is new":        {"FD003", 2, true},
+		"a little off, wear that is new":   {"FD003", 0.6, false},
+		"a little off, wear that is known": {"FD001 test", 0.6, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			units, sound := e.draw(c.set, 60, 1, nil)
+			p, j := e.retrain(t, units, broken(1, ps30, 60, func(_ *rand.Rand, v float64, _ int) float64 { return v + c.off }), 1)
+			t.Logf("%d units left out, promoted %t: %s", len(j.Doubted), promoted(j), because(j))
+			if left := j.Status == turbofan.JobRefused && strings.Contains(j.Error, "units were left out"); left != c.left {
+				t.Errorf("refused before it learned: %t, want %t: %s", left, c.left, because(j))
+			}
+			if !promoted(j) {
+				return
+			}
+			before, after := rmse(t, e.m, sound), rmse(t, p.challenger(j), sound)
+			t.Logf("%.2f cycles on sound engines before, %.2f after", before, after)
+			if after > retrain.DefaultConfig().Gate.Margin*before {
+				t.Errorf("the error on sound engines rose from %.2f to %.2f cycles", before, after)
 			}
 		})
 	}
