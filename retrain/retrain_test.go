@@ -620,6 +620,34 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// A sensor that knows a few values only stands where it stands: a unit whose own start is another of them is sound.
+func TestSensorsOfFewValuesAreNotLevelled(t *testing.T) {
+	steps := func(units []turbofan.History, start func(u int) float64) []turbofan.History {
+		for u := range units {
+			for i := range units[u].Readings {
+				v := start(u)
+				if 3*i > 2*units[u].FailedAtCycle {
+					v++
+				}
+				units[u].Readings[i].Sensors[3] = v
+			}
+		}
+		return units
+	}
+	p := newPlant(t)
+	p.base = steps(p.base, func(u int) float64 {
+		if u == 0 {
+			return 51
+		}
+		return 50
+	})
+	p.champion(p.base)
+	p.live(steps(fleet("new", 8, 3, knownMode), func(u int) float64 { return 50 + 3*float64(u%2) }), nil)
+	if j := p.start(options{}).run(turbofan.RetrainRequest{}); j.Status != turbofan.JobSuccess || len(j.Doubted) > 0 || j.Result.NewUnits != 8 {
+		t.Errorf("job %+v, %+v", j, j.Result)
+	}
+}
+
 // fetches counts how often each version is fetched.
 type fetches struct {
 	turbofan.Registry
