@@ -314,14 +314,11 @@ func (t *tables) tellUnwatched(ref *reference.Reference) {
 
 // histories makes units of a table's rows, in the order of their first row.
 func (t *tables) histories(table *dataset.Table, path string) ([]turbofan.History, error) {
-	columns := func(cs []turbofan.Channel) (out [][]float64) {
-		for _, c := range cs {
-			out = append(out, table.Column(c.Name).Values)
-		}
-		return out
+	var columns [][]float64
+	for _, c := range slices.Concat(t.schema.Settings, t.schema.Sensors) {
+		columns = append(columns, table.Column(c.Name).Values)
 	}
-	settings, sensors := columns(t.schema.Settings), columns(t.schema.Sensors)
-	n := len(settings)
+	n := len(t.schema.Settings)
 	var out []turbofan.History
 	at := map[string]int{}
 	for row := range table.Rows {
@@ -329,15 +326,20 @@ func (t *tables) histories(table *dataset.Table, path string) ([]turbofan.Histor
 		if err != nil {
 			return nil, err
 		}
-		values := make([]float64, n+len(sensors))
-		for i, v := range slices.Concat(settings, sensors) {
+		values := make([]float64, len(columns))
+		for i, v := range columns {
 			values[i] = v[row]
 		}
-		u, seen := at[id]
+		u, seen := 0, false
+		if t.units { // else each row's is another
+			u, seen = at[id]
+		}
 		if !seen {
 			u = len(out)
 			out = append(out, turbofan.History{UnitID: id})
-			at[id] = u
+			if t.units {
+				at[id] = u
+			}
 		}
 		out[u].Readings = append(out[u].Readings, turbofan.Reading{UnitID: id, Cycle: cycle, Settings: values[:n:n], Sensors: values[n:]})
 	}
