@@ -298,7 +298,7 @@ func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, isN
 	}
 	need, why := had+step, ""
 	if had > 0 {
-		why = fmt.Sprintf(" after the gate refused a challenger that had %d", had)
+		why = fmt.Sprintf(" after a challenger that had %d was refused or taken back", had)
 	}
 	count := 0
 	for _, fresh := range isNew {
