@@ -21,8 +21,9 @@ import (
 	"turbofan/model"
 )
 
-// connections is how many clients ask at once, each over a connection of its own.
-const connections = 32
+// connections is how many clients there are, each over a connection of its own, and atOnce how many of them ask at a time:
+// more would only keep the processors from the swaps between.
+const connections, atOnce = 32, 4
 
 // swapping is a platform with two versions that say different things, and what each says of every life alone.
 type swapping struct {
@@ -91,6 +92,7 @@ func newSwapping(t testing.TB) *swapping {
 // load asks from all connections until stop, and checks every number against the version that the answer names.
 func (s *swapping) load(stop *atomic.Bool, phase string) {
 	var wg sync.WaitGroup
+	turns := make(chan struct{}, atOnce)
 	for g := range connections {
 		wg.Go(func() {
 			client := httpapi.NewPredictionClient(s.p.url(rolePredict), nil)
@@ -103,7 +105,9 @@ func (s *swapping) load(stop *atomic.Bool, phase string) {
 						return
 					}
 					r.UnitID = id
+					turns <- struct{}{}
 					answers, err := client.Predict(context.Background(), turbofan.PredictRequest{Readings: []turbofan.Reading{r}})
+					<-turns
 					if err != nil {
 						s.t.Errorf("unit %s at %d: %v", id, r.Cycle, err)
 						return
