@@ -29,10 +29,10 @@ Compare the readings in a file with a reference, without a server. REFERENCE is 
 reference.json, or a file of readings; CURRENT is a file of readings, "-" for standard input. Files are C-MAPSS
 text (26 columns), CSV with a header or Parquet, also with gzip; --schema names the columns of other equipment.
 
-Any two tables can be compared without a schema, by the columns of numbers that both have. Where they have unit_id and
-cycle, or --unit-column and --cycle-column name such, rows are those of units at their ages, and of fewer than
-fourteen columns fewer than three decide; else each row stands by itself, fifty rows are enough and one column that drifts
-is drift. --settings names columns that tell the operating condition.
+Any two tables can be compared without a schema, by the columns of numbers that both have. Where they have
+unit_id and cycle, or --unit-column and --cycle-column name such, rows are those of units at their ages, and of
+fewer than fourteen columns fewer than three decide; else each row stands by itself, fifty rows are enough and
+one column that drifts is drift. --settings names columns that tell the operating condition.
 
 Operating conditions and the age of the fleet are taken out first: sensors are normalised within conditions,
 unseen ones after the first healthy cycles of ten new units, and compared with reference rows of the same ages.
