@@ -88,35 +88,3 @@ func meanLife(units []turbofan.History, of []int) float64 {
 	}
 	return sum / float64(len(of))
 }
-
-func TestHoldOut(t *testing.T) {
-	tests := []struct {
-		units int
-		share float64
-		held  int
-	}{
-		{100, 0.2, 20}, {100, 0, 0}, {100, 1, 100}, {100, 0.001, 1}, {100, 0.999, 99},
-		{2, 0.5, 1}, {1, 0.2, 0}, {1, 0.9, 1}, {0, 0.5, 0}, {3, 7, 3},
-	}
-	for _, tt := range tests {
-		units := lives(tt.units)
-		train, held := dataset.HoldOut(units, tt.share, 7)
-		if len(held) != tt.held || len(train)+len(held) != tt.units {
-			t.Errorf("%d units, share %g: %d held and %d kept, want %d held", tt.units, tt.share, len(held), len(train), tt.held)
-		}
-		all := append(slices.Clone(train), held...)
-		slices.Sort(all)
-		if len(slices.Compact(all)) != tt.units {
-			t.Errorf("%d units, share %g: a unit stands on both sides", tt.units, tt.share)
-		}
-		_, again := dataset.HoldOut(units, tt.share, 7)
-		if !slices.Equal(held, again) {
-			t.Errorf("%d units, share %g: the same seed held out others", tt.units, tt.share)
-		}
-	}
-	units := lives(100)
-	_, held := dataset.HoldOut(units, 0.2, 3)
-	if m, all := meanLife(units, held), meanLife(units, nil); math.Abs(m-all) > 10 {
-		t.Errorf("held-out units live %.1f cycles on average, all live %.1f", m, all)
-	}
-}

@@ -441,7 +441,9 @@ func (c *call) forget() {
 
 func (a *api) log(c *call, rt *route, took time.Duration) {
 	level := slog.LevelInfo
-	if c.status >= 500 || c.status == statusClientGone && turbofan.ErrorCode(c.err) == turbofan.EInternal {
+	if c.status == http.StatusServiceUnavailable { // not ready, draining, or too busy: no fault of this process
+		level = slog.LevelWarn
+	} else if c.status >= 500 || c.status == statusClientGone && turbofan.ErrorCode(c.err) == turbofan.EInternal {
 		level = slog.LevelError
 	}
 	if !a.o.Logger.Enabled(c.r.Context(), level) {

@@ -210,8 +210,8 @@ func (s *Service) Cancel(ctx context.Context, id string) (turbofan.Job, error) {
 const tickEvery = 5 * time.Second
 
 // Run works on jobs until ctx ends, first on one that a stopped process left unfinished, from its beginning; between jobs
-// it watches the champion and submits by schedule. Of several processes one at a time does. A job that runs when ctx ends goes back to pending, so that the next
-// process takes it up.
+// it watches the champion and submits by schedule. Of several processes one at a time does. A job that runs when ctx ends
+// goes back to pending, so that the next process takes it up.
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()

@@ -62,13 +62,3 @@ func TestBootstrapPaired(t *testing.T) {
 		}
 	}
 }
-
-func TestPageHinkleyRefusesWhatItCannotUse(t *testing.T) {
-	d := stat.NewPageHinkley()
-	if _, err := d.Update(math.NaN()); err == nil || d.N != 0 {
-		t.Errorf("NaN: error %v, n %d", err, d.N)
-	}
-	if _, err := new(stat.PageHinkley).Update(1); err == nil {
-		t.Error("no parameters: no error")
-	}
-}

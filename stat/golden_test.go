@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"math"
 	"os"
-	"slices"
 	"testing"
 
 	"turbofan/stat"
@@ -49,20 +48,6 @@ type goldens struct {
 		Edges []float64
 		PSI   float64
 	}
-	FDR []struct {
-		P        []float64
-		Q        float64
-		Rejected []bool
-	}
-	PageHinkley []struct {
-		Name         string
-		X            []float64
-		MinInstances int `json:"min_instances"`
-		Delta        float64
-		Threshold    float64
-		Alpha        float64
-		At           []int
-	} `json:"page_hinkley"`
 }
 
 func loadGoldens(t *testing.T, into any) {
@@ -198,46 +183,5 @@ func TestPSIMatchesEvidently(t *testing.T) {
 			t.Fatal(err)
 		}
 		near(t, c.Name, got, c.PSI, 1e-12)
-	}
-}
-
-func TestBenjaminiHochbergMatchesScipy(t *testing.T) {
-	var g goldens
-	loadGoldens(t, &g)
-	for _, c := range g.FDR {
-		if got := stat.BenjaminiHochberg(c.P, c.Q); !slices.Equal(got, c.Rejected) {
-			t.Errorf("q=%v: %v, want %v", c.Q, got, c.Rejected)
-		}
-	}
-}
-
-func TestPageHinkleyMatchesRiver(t *testing.T) {
-	var g goldens
-	loadGoldens(t, &g)
-	for _, c := range g.PageHinkley {
-		d := stat.NewPageHinkley()
-		d.MinInstances, d.Delta, d.Threshold, d.Alpha = c.MinInstances, c.Delta, c.Threshold, c.Alpha
-		at := []int{}
-		for i, x := range c.X {
-			drifted, err := d.Update(x)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if drifted {
-				at = append(at, i)
-			}
-			// A restart between any two values changes nothing.
-			b, err := json.Marshal(d)
-			if err != nil {
-				t.Fatal(err)
-			}
-			d = &stat.PageHinkley{}
-			if err := json.Unmarshal(b, d); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !slices.Equal(at, c.At) {
-			t.Errorf("%s: changes at %v, want %v", c.Name, at, c.At)
-		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 )
 
@@ -97,18 +96,6 @@ func Reliability(p []float64, positive []bool, bins int) ([]ReliabilityBin, erro
 		out = append(out, b)
 	}
 	return out, nil
-}
-
-// CalibrationError is the expected calibration error of a reliability diagram: the
-// mean of |Predicted - Observed| weighted by Count (Naeini, Cooper and Hauskrecht
-// 2015). NaN for no bins.
-func CalibrationError(bins []ReliabilityBin) float64 {
-	var sum, n float64
-	for _, b := range bins {
-		sum += float64(b.Count) * math.Abs(b.Predicted-b.Observed)
-		n += float64(b.Count)
-	}
-	return sum / n
 }
 
 func labelled(name string, v []float64, positive []bool) error {

@@ -2,9 +2,8 @@
 // remaining-life estimate, calibration of a failure probability, and the distance
 // between the data a model was fitted on and the data it sees now.
 //
-// Slices go in, numbers come out. Nothing here keeps state between calls except the
-// types that say so (PageHinkley), draws unseeded random numbers, or changes its
-// arguments. Functions that cannot give a number return an error that names the
+// Slices go in, numbers come out. Nothing here keeps state between calls but types that
+// say so, draws unseeded random numbers, or changes its arguments. Functions that cannot give a number return an error that names the
 // argument and the rule; a missing value in drift data is NaN and is left out.
 package stat
 

@@ -1,4 +1,4 @@
-"""Writes goldens.json: the answers of scipy, scikit-learn, numpy, evidently and river.
+"""Writes goldens.json: the answers of scipy, scikit-learn, numpy and evidently.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python goldens.py > goldens.json
@@ -9,7 +9,6 @@ from scipy import stats
 from sklearn import metrics
 from sklearn.isotonic import IsotonicRegression
 from sklearn.calibration import calibration_curve
-from river import drift
 from evidently.legacy.calculations.stattests.psi import _psi
 from evidently.legacy.core import ColumnType
 
@@ -70,17 +69,5 @@ for name, a, b in (("shift", N(600), N(500, .3)), ("null", N(600), N(600)), ("he
     out["psi"].append(dict(name=name, a=L(a), b=L(b), edges=L(bins[1:-1]), psi=float(value)))
 a, b = rng.integers(0, 6, 300), rng.integers(0, 6, 200) * rng.integers(0, 2, 200)
 out["psi"].append(dict(name="discrete", a=L(a), b=L(b), edges=[.5, 1.5, 2.5, 3.5, 4.5], psi=float(_psi(pd.Series(a), pd.Series(b), ColumnType.Numerical, .1)[0])))
-
-pv = rng.random(40) ** 2.2
-out["fdr"] = [dict(p=L(pv), q=q, rejected=(stats.false_discovery_control(pv) <= q).tolist()) for q in (.01, .05, .2)]
-
-out["page_hinkley"] = []
-for name, x, kw in (("up", np.r_[N(200), N(200, 1.5)], dict(threshold=20)), ("down", np.r_[N(150, 3), N(150, 1)], dict(threshold=15, delta=.05)),
-                    ("null", N(300), {}), ("eager", N(300), dict(min_instances=1, threshold=2, alpha=.99)), ("first low", np.r_[-4, N(80)], dict(min_instances=5, threshold=3))):
-    d = drift.PageHinkley(**kw); at = []
-    for i, xi in enumerate(x):
-        d.update(float(xi))
-        if d.drift_detected: at.append(i)
-    out["page_hinkley"].append(dict(name=name, x=L(x), **dict(dict(min_instances=30, delta=.005, threshold=50, alpha=1 - .0001), **kw), at=at))
 
 json.dump(out, sys.stdout, separators=(",", ":")); print()
