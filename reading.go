@@ -17,6 +17,11 @@ type Reading struct {
 	Sensors  []float64 `json:"sensors"`
 }
 
+// MaxValue is the largest value of a setting or a sensor, either way. No machine says more, and squares of what it says
+// can be summed over any number of readings; the largest floating-point number, which some historians store for "no
+// value", is beyond it.
+const MaxValue = 1e100
+
 // Validate reports the first rule of the schema that the reading breaks; field is the path that errors name.
 func (r *Reading) Validate(s *Schema, field string) error {
 	if err := ValidateUnitID(r.UnitID); err != nil {
@@ -35,6 +40,9 @@ func (r *Reading) Validate(s *Schema, field string) error {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return Invalid(fmt.Sprintf("%s.settings[%d]", field, i), "%s must be a finite number", s.Settings[i].Name)
 		}
+		if math.Abs(v) > MaxValue {
+			return Invalid(fmt.Sprintf("%s.settings[%d]", field, i), "%s is %g, beyond ±%g", s.Settings[i].Name, v, MaxValue)
+		}
 		if err := s.Settings[i].check(v); err != nil {
 			return Invalid(fmt.Sprintf("%s.settings[%d]", field, i), "%s", err.Error())
 		}
@@ -42,6 +50,9 @@ func (r *Reading) Validate(s *Schema, field string) error {
 	for i, v := range r.Sensors {
 		if math.IsInf(v, 0) {
 			return Invalid(fmt.Sprintf("%s.sensors[%d]", field, i), "%s must be a finite number, or null where it is missing", s.Sensors[i].Name)
+		}
+		if math.Abs(v) > MaxValue {
+			return Invalid(fmt.Sprintf("%s.sensors[%d]", field, i), "%s is %g, beyond ±%g: send null where a value is missing", s.Sensors[i].Name, v, MaxValue)
 		}
 		if err := s.Sensors[i].check(v); err != nil {
 			return Invalid(fmt.Sprintf("%s.sensors[%d]", field, i), "%s", err.Error())

@@ -56,6 +56,10 @@ func TestQualityIsNoDrift(t *testing.T) {
 		}, turbofan.QualityIssue{Kind: "missing", Channel: "b", Count: 100, Detail: "10% of the readings have no value; in training 0%"}},
 		{"a wild sensor", func(w []turbofan.StoredReading) { w[3].Sensors[0], w[63].Sensors[0] = 1e6, -1e6 },
 			turbofan.QualityIssue{Kind: "out_of_range", Channel: "a", Count: 2, Detail: "2 readings of 1 unit outside"}},
+		{"the largest numbers there are", func(w []turbofan.StoredReading) {
+			w[3].Sensors[0], w[63].Sensors[0] = math.MaxFloat64, -math.MaxFloat64
+		},
+			turbofan.QualityIssue{Kind: "out_of_range", Channel: "a", Count: 2, Detail: "2 readings of 1 unit outside"}},
 		{"a late reading", func(w []turbofan.StoredReading) { w[3].Reading, w[63].Reading = w[63].Reading, w[3].Reading },
 			turbofan.QualityIssue{Kind: "late", Count: 1, Detail: "1 reading arrived after a later cycle of the unit"}},
 		{"a reading twice", func(w []turbofan.StoredReading) { w[63].Reading = w[3].Reading },

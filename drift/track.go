@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"turbofan"
 	"turbofan/condition"
 	"turbofan/reference"
 )
@@ -61,7 +62,8 @@ func (t *track) add(c *chunk, channel, units, cells int) {
 		if k == foreignRow {
 			continue
 		}
-		z := t.scale.Z(v, c.seed[i], int(k))
+		// Readings that were stored before MaxValue was a rule: their sums would not be finite.
+		z := t.scale.Z(min(max(v, -turbofan.MaxValue), turbofan.MaxValue), c.seed[i], int(k))
 		if off := z - t.means[c.meanPlace[i]]; off == off {
 			d := &t.sums[c.cell[i]]
 			d.sum += off

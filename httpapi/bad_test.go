@@ -125,6 +125,8 @@ func badPredictions() []badRequest {
 		post(wrapped("sensors", sensors[:len(sensors)-1]+`,1,"x"]`), `reading.sensors: must have 21 values, one a sensor of cmapss; it has 23`),
 		post(wrapped("sensors", sensor(3, `"NaN"`)), `reading.sensors[3]: sensor_4 must be a finite number, or null where it is missing`),
 		post(wrapped("sensors", sensor(3, `true`)), `reading.sensors[3]: sensor_4 must be a finite number, or null where it is missing`),
+		post(wrapped("sensors", sensor(0, `-1e101`)), `reading.sensors[0]: sensor_1 is -1e+101, beyond ±1e+100: send null where a value is missing`),
+		post(wrapped("settings", "[1,1e101,3]"), `reading.settings[1]: setting_2 is 1e+101, beyond ±1e+100`),
 		post(wrapped("sensors", sensor(0, `1e999`)), `reading.sensors[0]: sensor_1 must be a finite number, or null where it is missing`),
 		post(wrapped("sensors", sensor(0, `NaN`)), `body: is not valid JSON at line 1 column 81: NaN is not a JSON value; write null where a value is missing`),
 		post(wrapped("sensors", sensor(0, `.5`)), `body: is not valid JSON at line 1 column 81: expected a number, found '.'`),

@@ -24,6 +24,9 @@ func (c *capture) predict(_ context.Context, req turbofan.PredictRequest) ([]tur
 	for i := range out {
 		out[i] = turbofan.Prediction{UnitID: req.Readings[i].UnitID, Cycle: req.Readings[i].Cycle, ModelName: "rul", ModelVersion: "7", At: memoryStart}
 	}
+	if req.LastOnly {
+		return out[len(out)-1:], nil
+	}
 	return out, nil
 }
 

@@ -70,6 +70,9 @@ func (m *memoryPredictions) Predict(ctx context.Context, req turbofan.PredictReq
 			m.predictions[p.ID] = p
 		}
 	}
+	if req.LastOnly {
+		return out[len(out)-1:], nil
+	}
 	return out, nil
 }
 

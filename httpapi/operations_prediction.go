@@ -107,15 +107,17 @@ func channelsInput(channels []turbofan.Channel, nullable bool) node {
 			}
 			n = append(n, member{"description", text})
 		}
+		low, high := -turbofan.MaxValue, turbofan.MaxValue
 		if c.Min != nil {
-			n = append(n, member{"minimum", *c.Min})
+			low = max(low, *c.Min)
 		}
 		if c.Max != nil {
-			n = append(n, member{"maximum", *c.Max})
+			high = min(high, *c.Max)
 		}
+		n = append(n, member{"minimum", low}, member{"maximum", high})
 		properties, names = append(properties, member{c.Name, n}), append(names, c.Name)
 	}
-	item := node{{"type", "number"}}
+	item := node{{"type", "number"}, {"minimum", -turbofan.MaxValue}, {"maximum", turbofan.MaxValue}}
 	if nullable {
 		item = append(item, member{"nullable", true})
 	}

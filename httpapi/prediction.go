@@ -164,14 +164,18 @@ func (c *call) options() (req turbofan.PredictRequest, told bool, err error) {
 	return req, q.values.Has("explain"), q.err
 }
 
-// call asks the service and holds it to one answer a reading.
+// call asks the service and holds it to one answer a reading, or to the one of a history.
 func (p *predictions) call(c *call, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
 	answers, err := p.svc.Predict(c.ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	if len(answers) != len(req.Readings) {
-		return nil, fmt.Errorf("predict %d readings: the service gave %d answers", len(req.Readings), len(answers))
+	want := len(req.Readings)
+	if req.LastOnly {
+		want = 1
+	}
+	if len(answers) != want {
+		return nil, fmt.Errorf("predict %d readings: the service gave %d answers, not %d", len(req.Readings), len(answers), want)
 	}
 	for i := range answers {
 		if rul := answers[i].RUL; !math.IsNaN(rul) {

@@ -236,6 +236,13 @@ func TestPlanRequests(t *testing.T) {
 	}
 	sensors, settings := "["+strings.Join(list, ",")+"]", `[-0.0007,-0.0004,100]`
 	fields := strings.Join(flat, ",")
+	course := func(unit string, from, to int) string {
+		var rs []string
+		for cycle := from; cycle <= to; cycle++ {
+			rs = append(rs, fmt.Sprintf(`{"unit_id":%q,"cycle":%d,"settings":%s,"sensors":%s}`, unit, cycle, settings, sensors))
+		}
+		return strings.Join(rs, ",")
+	}
 	requests := []struct {
 		role, method, path, body string
 		status                   int
@@ -247,6 +254,9 @@ func TestPlanRequests(t *testing.T) {
 		{rolePredict, "POST", "/predict", `{"unit_id":"c","cycle":1,"settings":{"setting_1":0,"setting_2":0,"setting_3":100},"sensors":{` + strings.Join(named, ",") + `}}`, 200, `"failure_probability"`},
 		{rolePredict, "POST", "/predict", `{"reading":{"unit_id":"d","cycle":1,"settings":` + settings + `,"sensors":` + sensors + `}}`, 200, `"health"`},
 		{rolePredict, "POST", "/predict", `{"unit_id":"e","cycle":1,"explain":true,"settings":` + settings + `,"sensors":` + sensors + `}`, 200, `"drivers"`},
+		{rolePredict, "POST", "/predict", `{"explain":true,"history":[` + course("h", 1, 40) + `]}`, 200, `"cycle":40,`},
+		{rolePredict, "POST", "/predict", `{"readings":[` + course("h", 1, 40) + `]}`, 200, `"cycle":40,`}, // the history was not stored
+		{rolePredict, "POST", "/predict_batch", `[` + course("h", 41, 60) + `]`, 200, `"cycle":60,`},
 		{rolePredict, "GET", "/metrics", "", 200, "prediction_requests_total"},
 		{rolePredict, "GET", "/model", "", 200, `"model_version":"1"`},
 		{roleFeedback, "POST", "/feedback", `{"unit_id":"a","failed_at_cycle":192}`, 200, `"matched_predictions":1`},
