@@ -2,6 +2,8 @@ package turbofan
 
 import (
 	"context"
+	"encoding/json"
+	"math"
 	"time"
 )
 
@@ -15,6 +17,46 @@ type ChannelDrift struct {
 	Wasserstein float64 `json:"wasserstein"` // in reference standard deviations
 	MeanShift   float64 `json:"mean_shift"`  // in reference standard deviations
 	Drifted     bool    `json:"drifted"`
+}
+
+// wireChannel is a ChannelDrift in JSON, where a number that is not finite is null: values near the largest double have no
+// finite mean.
+type wireChannel struct {
+	Channel     string   `json:"channel"`
+	PSI         *float64 `json:"psi"`
+	Threshold   *float64 `json:"threshold"`
+	KS          *float64 `json:"ks"`
+	KSPValue    *float64 `json:"ks_p_value"`
+	Wasserstein *float64 `json:"wasserstein"`
+	MeanShift   *float64 `json:"mean_shift"`
+	Drifted     bool     `json:"drifted"`
+}
+
+// MarshalJSON writes null for numbers that are not finite.
+func (c ChannelDrift) MarshalJSON() ([]byte, error) {
+	known := func(x float64) *float64 {
+		if math.IsNaN(x) || math.IsInf(x, 0) {
+			return nil
+		}
+		return &x
+	}
+	return json.Marshal(wireChannel{c.Channel, known(c.PSI), known(c.Threshold), known(c.KS), known(c.KSPValue), known(c.Wasserstein), known(c.MeanShift), c.Drifted})
+}
+
+// UnmarshalJSON reads numbers that are null or absent as NaN.
+func (c *ChannelDrift) UnmarshalJSON(b []byte) error {
+	var w wireChannel
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	number := func(x *float64) float64 {
+		if x == nil {
+			return math.NaN()
+		}
+		return *x
+	}
+	*c = ChannelDrift{w.Channel, number(w.PSI), number(w.Threshold), number(w.KS), number(w.KSPValue), number(w.Wasserstein), number(w.MeanShift), w.Drifted}
+	return nil
 }
 
 // Verdict is the outcome of a drift check.
@@ -97,7 +139,7 @@ type NewCondition struct {
 
 // QualityIssue is a fault of the data, not of the world.
 type QualityIssue struct {
-	Kind    string `json:"kind"` // "stuck", "missing", "out_of_range", "duplicate", "late"
+	Kind    string `json:"kind"` // "stuck", "missing", "infinite", "out_of_range", "duplicate", "late", "schema"
 	Channel string `json:"channel,omitempty"`
 	UnitID  string `json:"unit_id,omitempty"`
 	Count   int    `json:"count"`

@@ -25,6 +25,10 @@ type TableColumn struct {
 	Name string
 	// Values holds a number for each row, NaN where there is none; nil where the column is not one of numbers.
 	Values []float64
+	// Infinite counts the cells that are no finite number, such as inf or 1e999: NaN in Values.
+	Infinite int
+	// unfit says of the first of them what Reason says where no cell of the column holds a finite number.
+	unfit string
 	// Reason says why it is not, such as `"A" in line 2 is not a number`.
 	Reason string
 	// Texts holds the cells of a column that was asked for by name.
@@ -91,6 +95,9 @@ func ReadTable(r io.Reader, file string, texts ...string) (*Table, error) {
 	if t.Rows == 0 {
 		return nil, turbofan.Invalid(file, "has a header only; it must hold at least one row")
 	}
+	for i := range t.Columns {
+		t.Columns[i].settle()
+	}
 	return t, nil
 }
 
@@ -155,9 +162,33 @@ func (c *TableColumn) take(cell string, line int, decimalComma bool) {
 		case lower == "false":
 			v = 0
 		default:
-			c.Values, c.Reason = nil, fmt.Sprintf("%q in line %d is not a finite number", clip([]byte(cell)), line)
-			return
+			unfit := fmt.Sprintf("%q in line %d is not a finite number", clip([]byte(cell)), line)
+			if !infinite(text) {
+				c.Values, c.Infinite, c.Reason = nil, 0, unfit
+				return
+			}
+			if c.Infinite++; c.Infinite == 1 {
+				c.unfit = unfit
+			}
+			v = math.NaN()
 		}
 	}
 	c.Values = append(c.Values, v)
+}
+
+// infinite reports whether a cell that is no finite number is a number all the same: a sensor overflows, or a division by
+// zero before the export, in a column that is one of numbers.
+func infinite(text string) bool {
+	if strings.ContainsAny(text, "xXpP_") {
+		return false // hexadecimal is no number here, however large
+	}
+	v, _ := strconv.ParseFloat(text, 64) // out of range is an infinity and an error
+	return math.IsInf(v, 0)
+}
+
+// settle takes a column out of those of numbers that has infinite cells and not one number.
+func (c *TableColumn) settle() {
+	if c.Infinite > 0 && !slices.ContainsFunc(c.Values, func(v float64) bool { return v == v }) {
+		c.Values, c.Infinite, c.Reason = nil, 0, c.unfit
+	}
 }

@@ -1,6 +1,7 @@
 package dataset_test
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -24,6 +25,10 @@ func TestReadTable(t *testing.T) {
 		{"true and false", "a\ntrue\nFalse\n", "a=1 0"},
 		{"thousands are no decimals", "a,b\n\"1,000\",2\n", `a!"1,000" in line 2 is not a finite number b=2`},
 		{"infinity", "a\ninf\n", `a!"inf" in line 2 is not a finite number`},
+		{"infinite cells among numbers", "a,b\n1,inf\n-Infinity,2\n1e999,3\n", "a=1 NaN NaN (2 infinite) b=NaN 2 3 (1 infinite)"},
+		{"infinite cells and no number", "a\nna\n+inf\n", `a!"+inf" in line 3 is not a finite number`},
+		{"infinite cells and text", "a\ninf\n1\nx\n", `a!"x" in line 4 is not a finite number`},
+		{"hexadecimal", "a\n1\n0x1p9999\n", `a!"0x1p9999" in line 3 is not a finite number`},
 		{"whole numbers beyond a double", "a\n9007199254740993\n", "a=9.007199254740992e+15"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -36,6 +41,9 @@ func TestReadTable(t *testing.T) {
 				s := c.Name + "!" + c.Reason
 				if c.Reason == "" {
 					s = c.Name + "=" + numbers(c.Values)
+					if c.Infinite > 0 {
+						s += fmt.Sprintf(" (%d infinite)", c.Infinite)
+					}
 				}
 				parts = append(parts, s)
 			}

@@ -36,8 +36,9 @@ one column that drifts is drift. --settings names columns that tell the operatin
 
 Operating conditions and the age of the fleet are taken out first: sensors are normalised within conditions,
 unseen ones after the first healthy cycles of ten new units, and compared with reference rows of the same ages.
-The third-largest population stability index decides, beyond what chance gives for so many rows of so many units; so
-do units whose sensors do not go together as those of the reference's units do at their age.`),
+The third-largest population stability index decides, of fewer than fourteen sensors the second and of fewer than
+seven the largest, beyond what chance gives for so many rows of so many units; so do
+units whose sensors do not go together as those of the reference's units do at their age.`),
 		Example: strings.Trim(`
   turbofan drift train_FD001.txt test_FD003.txt
   turbofan drift turbofan-data/model fleet.csv --html drift.html
@@ -87,7 +88,7 @@ do units whose sensors do not go together as those of the reference's units do a
 func addRuleFlags(cmd *cobra.Command, rule *drift.Config) {
 	fl := cmd.Flags()
 	fl.Float64Var(&rule.Threshold, "threshold", rule.Threshold, "PSI beyond chance above which a sensor counts as drifted")
-	fl.IntVar(&rule.Rank, "rank", rule.Rank, "how many sensors must drift")
+	fl.IntVar(&rule.Rank, "rank", rule.Rank, "how many sensors must drift; unless given, 1 of fewer than 7 and 2 of fewer than 14")
 	fl.IntVar(&rule.MinRows, "min-rows", rule.MinRows, "least rows that are judged")
 	fl.IntVar(&rule.MinUnits, "min-units", rule.MinUnits, "least units that are judged")
 }
@@ -99,7 +100,8 @@ type comparison struct {
 	Report        turbofan.DriftReport `json:"report"`
 	Distributions []drift.Distribution `json:"distributions"`
 	LeftOut       int                  `json:"rows_left_out"` // no usable condition, or not of the schema
-	// ColumnsLeftOut are those of a table without a schema that were not compared.
+	// ColumnsLeftOut are those of a table without a schema that were not compared; with one, sensors that were constant in
+	// the reference and are not so now.
 	ColumnsLeftOut []leftColumn `json:"columns_left_out,omitempty"`
 	rowsAlone      bool         // no units are known
 }
@@ -132,11 +134,14 @@ func compareFiles(cmd *cobra.Command, refPath, curPath, schemaFile string, roles
 	if err != nil {
 		return nil, err
 	}
+	if !cmd.Flags().Changed("rank") {
+		rule.Rank = rankOf(ref)
+	}
 	c, err := compareUnits(ref, units, rule, curPath)
 	if err != nil {
 		return nil, err
 	}
-	c.Reference = refPath
+	c.Reference, c.ColumnsLeftOut = refPath, movedConstants(ref, units)
 	return c, nil
 }
 

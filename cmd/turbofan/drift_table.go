@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"turbofan"
+	"turbofan/condition"
 	"turbofan/dataset"
 	"turbofan/drift"
 	"turbofan/reference"
@@ -149,9 +150,9 @@ func compareTables(cmd *cobra.Command, refPath, curPath string, roles columnRole
 		return nil, err
 	}
 	if !cmd.Flags().Changed("rank") {
-		rule.Rank = 1
-		if t.units {
-			rule.Rank = min(rule.Rank+len(ref.Keep)/sensorsPerRank, drift.DefaultConfig().Rank)
+		rule.Rank = rankOf(ref)
+		if !t.units {
+			rule.Rank = 1
 		}
 	}
 	if !t.units {
@@ -166,7 +167,26 @@ func compareTables(cmd *cobra.Command, refPath, curPath string, roles columnRole
 		return nil, err
 	}
 	c.Reference, c.ColumnsLeftOut, c.rowsAlone = refPath, t.left, !t.units
+	c.Report.Quality = append(c.Report.Quality, t.infinite()...)
 	return c, nil
+}
+
+// rankOf is how many sensors must drift where nobody said: of few sensors fewer.
+func rankOf(ref *reference.Reference) int {
+	return min(1+len(ref.Keep)/sensorsPerRank, drift.DefaultConfig().Rank)
+}
+
+// infinite tells of the cells of compared columns that are infinite.
+func (t *tables) infinite() []turbofan.QualityIssue {
+	var out []turbofan.QualityIssue
+	for _, s := range t.schema.Sensors {
+		old, fresh := t.reference.Column(s.Name).Infinite, t.current.Column(s.Name).Infinite
+		if old+fresh > 0 {
+			out = append(out, turbofan.QualityIssue{Kind: "infinite", Channel: s.Name, Count: old + fresh,
+				Detail: fmt.Sprintf("%s in REFERENCE and %d in CURRENT are infinite: taken as missing", turbofan.Count(old, "cell"), fresh)})
+		}
+	}
+	return out
 }
 
 func (t *tables) leave(name, format string, args ...any) {
@@ -304,12 +324,66 @@ func (t *tables) tellUnwatched(ref *reference.Reference) {
 			t.leave(name, "always %.6g in REFERENCE; CURRENT has no value of it", low)
 		case now == low && most == low:
 			t.leave(name, "always %.6g", low)
-		case now == most:
-			t.leave(name, "always %.6g in REFERENCE and always %.6g in CURRENT: look at it", low, now)
 		default:
-			t.leave(name, "always %.6g in REFERENCE and from %.6g to %.6g in CURRENT: look at it", low, now, most)
+			t.left = append(t.left, moved(name, low, now, most))
 		}
 	}
+}
+
+// moved tells of a sensor that was constant in REFERENCE and is not so in CURRENT, or not at that value.
+func moved(name string, constant, low, high float64) leftColumn {
+	now := fmt.Sprintf("from %.6g to %.6g", low, high)
+	if low == high {
+		now = fmt.Sprintf("always %.6g", low)
+	}
+	return leftColumn{name, fmt.Sprintf("always %.6g in REFERENCE and %s in CURRENT: look at it", constant, now)}
+}
+
+// movedConstants tells of the sensors that the reference does not watch because they were constant in each of its
+// conditions, and that say something else in one of them now. A condition with few healthy rows proves no constant.
+func movedConstants(ref *reference.Reference, units []turbofan.History) []leftColumn {
+	n := ref.Normalizer
+	now := make([][][]float64, len(n.Regimes)) // [condition][sensor], the least and the greatest
+	for k := range now {
+		now[k] = make([][]float64, len(ref.Schema.Sensors))
+	}
+	for u := range units {
+		for i := range units[u].Readings {
+			x := &units[u].Readings[i]
+			if k := n.Find(x.Settings); k >= 0 {
+				for j, v := range x.Sensors {
+					if v == v {
+						low, high := bounds(append(now[k][j], v))
+						now[k][j] = append(now[k][j][:0], low, high)
+					}
+				}
+			}
+		}
+	}
+	var out []leftColumn
+	for j, s := range ref.Schema.Sensors {
+		if slices.Contains(ref.Keep, j) || slices.ContainsFunc(n.Regimes, func(r condition.Regime) bool { return r.Std[j] != 0 }) {
+			continue
+		}
+		for k := range n.Regimes {
+			r := &n.Regimes[k]
+			if now[k][j] == nil || r.Rows < n.Config.CommissionRows {
+				continue
+			}
+			low, high := now[k][j][0], now[k][j][1]
+			// The mean of equal values may be off by rounding.
+			if slack := 1e-9 * math.Abs(r.Mean[j]); r.Mean[j]-low <= slack && high-r.Mean[j] <= slack {
+				continue
+			}
+			l := moved(s.Name, r.Mean[j], low, high)
+			if len(n.Regimes) > 1 {
+				l.Reason += fmt.Sprintf(" (operating condition at %.4g)", r.Center)
+			}
+			out = append(out, l)
+			break // one condition is enough to look
+		}
+	}
+	return out
 }
 
 // histories makes units of a table's rows, in the order of their first row.

@@ -5,11 +5,16 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"turbofan"
+	"turbofan/dataset"
 )
 
 // machines is a table of thirty machines with columns that are no sensors.
@@ -119,5 +124,96 @@ func TestDriftOfTablesRefuses(t *testing.T) {
 	}
 	if code, _, errs := call(t, "drift", old, filepath.Dir(old)); code != exitUsage || !strings.Contains(errs, "is a directory, not a file of readings") {
 		t.Errorf("a directory: %d %s", code, errs)
+	}
+}
+
+// Values near the largest double have no finite mean; the report tells that as unknown.
+func TestDriftOfHugeValues(t *testing.T) {
+	old := put(t, "old.csv", machines(600, 1, 10))
+	var huge strings.Builder
+	huge.WriteString("temp,vib\n")
+	for i := range 300 {
+		fmt.Fprintf(&huge, "1e308,%d\n", 10+i%3)
+	}
+	code, out, errs := call(t, "drift", old, put(t, "new.csv", huge.String()), "--json")
+	var found comparison
+	if err := json.Unmarshal([]byte(out), &found); code != exitOK || err != nil {
+		t.Fatalf("%d %v\n%s%s", code, err, out, errs)
+	}
+	c := found.Report.Channels[slices.IndexFunc(found.Report.Channels, func(c turbofan.ChannelDrift) bool { return c.Channel == "temp" })]
+	if !c.Drifted || !math.IsNaN(c.MeanShift) || !strings.Contains(out, `"mean_shift": null`) {
+		t.Errorf("%+v\n%s", c, out)
+	}
+}
+
+// A cell that is infinite is missing, and its column is compared all the same.
+func TestDriftOfInfiniteCells(t *testing.T) {
+	old := put(t, "old.csv", machines(600, 1, 0))
+	lines := strings.Split(machines(600, 2, 3), "\n")
+	for _, i := range []int{5, 9} {
+		cells := strings.Split(lines[i], ",")
+		cells[4], cells[5] = "inf", "-inf"
+		lines[i] = strings.Join(cells, ",")
+	}
+	code, out, errs := call(t, "drift", old, put(t, "new.csv", strings.Join(lines, "\n")), "--columns", "vib")
+	if code != exitOK || !strings.HasPrefix(out, "drift: psi(vib)") || !strings.Contains(out, "Data quality, infinite vib: 0 cells in REFERENCE and 2 in CURRENT are infinite: taken as missing\n") {
+		t.Errorf("%d\n%s%s", code, out, errs)
+	}
+}
+
+// fewSensors is a fleet of a schema with three sensors that vary, one that is constant, and what happened to them.
+func fewSensors(t *testing.T, seed uint64, shift, constant float64) string {
+	rng := rand.New(rand.NewPCG(seed, 9))
+	var b strings.Builder
+	b.WriteString("unit_id,cycle,load,a,b,c,flat\n")
+	for u := range 30 {
+		for c := range 60 {
+			flat := "7"
+			switch {
+			case c == 0:
+				flat = "" // missing first
+			case c > 30:
+				flat = fmt.Sprint(constant)
+			}
+			fmt.Fprintf(&b, "u%d,%d,1,%.3f,%.3f,%.3f,%s\n", u, c+1, rng.NormFloat64()+shift, rng.NormFloat64(), rng.NormFloat64(), flat)
+		}
+	}
+	return put(t, "fleet.csv", b.String())
+}
+
+// A reference of few sensors is judged like a table of few columns, and tells of constants that moved.
+func TestDriftAgainstAReferenceOfFewSensors(t *testing.T) {
+	schema := put(t, "few.yaml", "name: few\nsettings: [{name: load}]\nsensors: [{name: a}, {name: b}, {name: c}, {name: flat}]\n")
+	train := fewSensors(t, 1, 0, 7)
+	s, err := dataset.LoadSchema(schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := openReference(train, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref.RMSE = 1
+	b, err := json.Marshal(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := put(t, "reference.json", string(b))
+	for _, tt := range []struct {
+		name, current string
+		args          []string
+		want, told    string
+	}{
+		{"the same", fewSensors(t, 2, 0, 7), nil, "no drift: psi(", ""},
+		{"one moved", fewSensors(t, 2, 2, 7), nil, "drift: psi(a)=", ""},
+		{"one moved, three wanted", fewSensors(t, 2, 2, 7), []string{"--rank", "3"}, "no drift: psi(a)=", ""},
+		{"the constant moved", fewSensors(t, 2, 0, 12), nil, "no drift: psi(", "Not compared, flat: always 7 in REFERENCE and from 7 to 12 in CURRENT: look at it\n"},
+	} {
+		for _, reference := range [][]string{{model}, {train, "--schema", schema}} {
+			code, out, errs := call(t, slices.Concat([]string{"drift", reference[0], tt.current}, reference[1:], tt.args)...)
+			if code != exitOK || !strings.HasPrefix(out, tt.want) || !strings.Contains(out, tt.told) || tt.told == "" && strings.Contains(out, "Not compared") {
+				t.Errorf("%s, %s: %d\n%s%s", tt.name, reference[0], code, out, errs)
+			}
+		}
 	}
 }
