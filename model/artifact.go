@@ -177,7 +177,7 @@ func open(dir string) (*Model, error) {
 	if man.FormatVersion < 1 || man.FormatVersion > formatVersion {
 		return nil, turbofan.Errorf(turbofan.EInvalid, "%s has format version %d; this binary reads 1 to %d", manifestFile, man.FormatVersion, formatVersion)
 	}
-	if err := agree(&man, sums); err != nil {
+	if err := agree(dir, &man, sums); err != nil {
 		return nil, err
 	}
 	files := map[string][]byte{}

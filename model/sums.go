@@ -36,6 +36,9 @@ func encodeSums(sums map[string]string) []byte {
 
 // parseSums takes no other form than that of encodeSums: what reads differently was edited.
 func parseSums(b []byte) (map[string]string, error) {
+	if strings.Contains(string(b), "\r") {
+		return nil, turbofan.Errorf(turbofan.EInvalid, "%s is not the file that was saved: its lines end in CRLF: copy the directory without converting line ends", sumsFile)
+	}
 	sums := map[string]string{}
 	for line := range strings.Lines(string(b)) {
 		sum, name, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "  ")
@@ -92,10 +95,10 @@ func checkSums(dir string, manifest []byte) (map[string]string, error) {
 }
 
 // agree reports a file that the manifest and SHA256SUMS do not list alike.
-func agree(man *manifest, sums map[string]string) error {
+func agree(dir string, man *manifest, sums map[string]string) error {
 	if sums == nil {
 		if man.FormatVersion > 1 {
-			return fmt.Errorf("open %s: %w", sumsFile, os.ErrNotExist)
+			return fmt.Errorf("open %s: %w", filepath.Join(dir, sumsFile), os.ErrNotExist)
 		}
 		return nil
 	}

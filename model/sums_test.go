@@ -133,6 +133,7 @@ func TestOpenNamesWhatWasEdited(t *testing.T) {
 		}, "model.json is not the file that was saved"},
 		{"the signature", "MLmodel", replace("double", "float"), "MLmodel is not the file that was saved"},
 		{"a requirement", "requirements.txt", replace("mlflow", "mlfl0w"), "requirements.txt is not the file that was saved"},
+		{"other line ends", "SHA256SUMS", func(b []byte) []byte { return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n")) }, "SHA256SUMS is not the file that was saved: its lines end in CRLF"},
 		{"a line less", "SHA256SUMS", lines(func(l []string) []string { return l[3:] }), "SHA256SUMS is not the file that was saved: it does not list"},
 		{"a line twice", "SHA256SUMS", lines(func(l []string) []string { return append([]string{l[0]}, l...) }), "SHA256SUMS is not the file that was saved: line 2 is not"},
 		{"another order", "SHA256SUMS", lines(func(l []string) []string { l[0], l[1] = l[1], l[0]; return l }), "SHA256SUMS is not the file that was saved: its lines"},
@@ -190,6 +191,12 @@ func TestOpenReadsFormat1(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(again, "SHA256SUMS")); err != nil {
 		t.Errorf("saved again: %v", err)
+	}
+	if err := os.Remove(filepath.Join(again, "SHA256SUMS")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := model.Open(again); err == nil || !strings.Contains(err.Error(), filepath.Join(again, "SHA256SUMS")) {
+		t.Errorf("without SHA256SUMS: %v", err)
 	}
 	for name, c := range map[string]struct {
 		file string

@@ -193,7 +193,11 @@ func openReference(path string, schema turbofan.Schema) (*reference.Reference, e
 	if err != nil {
 		return nil, err
 	}
-	return reference.Learn(reference.DefaultConfig(), schema, units)
+	ref, err := reference.Learn(reference.DefaultConfig(), schema, units)
+	if err != nil {
+		return nil, turbofan.Invalid("REFERENCE", "%s: %s", path, turbofan.ErrorMessage(err))
+	}
+	return ref, nil
 }
 
 // arrivals puts histories in an order in which a fleet that started together would have sent them.
