@@ -195,9 +195,17 @@ func openReference(path string, schema turbofan.Schema) (*reference.Reference, e
 	}
 	ref, err := reference.Learn(reference.DefaultConfig(), schema, units)
 	if err != nil {
-		return nil, turbofan.Invalid("REFERENCE", "%s: %s", path, turbofan.ErrorMessage(err))
+		return nil, unlearned(path, err)
 	}
 	return ref, nil
+}
+
+// unlearned names the file that no reference could be learned from. One that says too little is bad input.
+func unlearned(path string, err error) error {
+	if turbofan.ErrorCode(err) == turbofan.EInsufficient {
+		return turbofan.Errorf(turbofan.EInvalid, "%s: %s", path, turbofan.ErrorMessage(err))
+	}
+	return fmt.Errorf("%s: %w", path, err)
 }
 
 // arrivals puts histories in an order in which a fleet that started together would have sent them.

@@ -142,7 +142,7 @@ func compareTables(cmd *cobra.Command, refPath, curPath string, roles columnRole
 	}
 	ref, err := reference.Learn(reference.DefaultConfig(), t.schema, old)
 	if err != nil {
-		return nil, turbofan.Errorf(turbofan.EInvalid, "%s: %s", refPath, turbofan.ErrorMessage(err))
+		return nil, unlearned(refPath, err)
 	}
 	t.tellUnwatched(ref)
 	fresh, err := t.histories(t.current, curPath)
