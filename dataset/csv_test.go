@@ -49,7 +49,7 @@ func TestReadCSVRemainingLife(t *testing.T) {
 func TestCSVRoundTrip(t *testing.T) {
 	for _, known := range []bool{false, true} {
 		first := &dataset.Set{Name: "pump", Schema: pump(), Units: []turbofan.History{
-			{UnitID: `with "quotes", and commas`, Readings: []turbofan.Reading{reading("x", 1, 0.1, math.NaN(), 1.0/3), reading("x", 4, -0, 1e300, 5e-324)}},
+			{UnitID: `with "quotes", and commas`, Readings: []turbofan.Reading{reading("x", 1, 0.1, math.NaN(), 1.0/3), reading("x", 4, -0, 1e100, 5e-324)}},
 			{UnitID: "ünit", Readings: []turbofan.Reading{reading("x", 2, 1, 2, 3)}},
 		}}
 		if known {
@@ -75,7 +75,7 @@ func TestCSVRoundTrip(t *testing.T) {
 		if err := dataset.WriteCSV(&twice, second); err != nil || twice.String() != text {
 			t.Errorf("wrote\n%s\nthen\n%s (%v)", text, twice.String(), err)
 		}
-		if got := second.Units[0].Readings[1].Sensors; got[0] != 1e300 || got[1] != 5e-324 || second.Units[1].FailedAtCycle != first.Units[1].FailedAtCycle {
+		if got := second.Units[0].Readings[1].Sensors; got[0] != 1e100 || got[1] != 5e-324 || second.Units[1].FailedAtCycle != first.Units[1].FailedAtCycle {
 			t.Errorf("read back %v and %d", got, second.Units[1].FailedAtCycle)
 		}
 	}
