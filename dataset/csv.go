@@ -148,31 +148,9 @@ func ReadCSV(r io.Reader, file string, schema turbofan.Schema) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	header, _, err := records.next()
-	if errors.Is(err, io.EOF) {
-		return nil, turbofan.Invalid(file, "is empty; it must begin with a header")
-	}
-	if err != nil {
-		return nil, err
-	}
 	p := csvParser{file: file, schema: schema, seen: map[string]int{}}
-	if err := p.readHeader(header); err != nil {
+	if err := records.table(p.readHeader, p.row); err != nil {
 		return nil, err
-	}
-	for {
-		record, line, err := records.next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := p.row(record, line); err != nil {
-			return nil, err
-		}
-	}
-	if len(p.units) == 0 {
-		return nil, turbofan.Invalid(file, "has a header only; it must hold at least one row")
 	}
 	return &Set{Name: schema.Name, Schema: schema, Units: p.units, Digest: src.digest()}, nil
 }
@@ -287,9 +265,6 @@ func wholeCell(text string, limit int) (int, bool) {
 }
 
 func (p *csvParser) row(record []string, line int) error {
-	if len(record) != len(p.header) {
-		return at(p.file, line, "row", "has %d columns; the header has %d", len(record), len(p.header))
-	}
 	id := strings.TrimSpace(record[p.unit])
 	if err := turbofan.ValidateUnitID(id); err != nil {
 		return at(p.file, line, p.header[p.unit], "%s", err.Error())

@@ -56,6 +56,40 @@ func (c *csvRecords) next() (record []string, line int, err error) {
 	return record, c.line, nil
 }
 
+// table hands over a header and then each row, which has as many cells and begins on the line given. Both are
+// overwritten by what follows. A file without a header or without a row is refused.
+func (c *csvRecords) table(header func(record []string) error, row func(record []string, line int) error) error {
+	first, _, err := c.next()
+	if errors.Is(err, io.EOF) {
+		return turbofan.Invalid(c.file, "is empty; it must begin with a header")
+	}
+	if err != nil {
+		return err
+	}
+	width := len(first)
+	if err := header(first); err != nil {
+		return err
+	}
+	for rows := 0; ; rows++ {
+		record, line, err := c.next()
+		if errors.Is(err, io.EOF) {
+			if rows == 0 {
+				return turbofan.Invalid(c.file, "has a header only; it must hold at least one row")
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if len(record) != width {
+			return at(c.file, line, "row", "has %d columns; the header has %d", len(record), width)
+		}
+		if err := row(record, line); err != nil {
+			return err
+		}
+	}
+}
+
 // tooLong tells which record is longer than maxRecord by what the reader made of its beginning.
 func (c *csvRecords) tooLong(record []string, err error) error {
 	if e, ok := errors.AsType[*csv.ParseError](err); ok {

@@ -3,15 +3,12 @@ package dataset
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
-
-	"turbofan"
 )
 
 // Table is a file with a header that no schema describes.
@@ -62,28 +59,11 @@ func ReadTable(r io.Reader, file string, texts ...string) (*Table, error) {
 		return nil, err
 	}
 	records.csv.Comma = separator(head)
-	header, _, err := records.next()
-	if errors.Is(err, io.EOF) {
-		return nil, turbofan.Invalid(file, "is empty; it must begin with a header")
-	}
-	if err != nil {
-		return nil, err
-	}
-	t := &Table{Columns: make([]TableColumn, len(header))}
-	if err := t.readHeader(header, file); err != nil {
-		return nil, err
-	}
-	for {
-		record, line, err := records.next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(record) != len(header) {
-			return nil, at(file, line, "row", "has %d columns; the header has %d", len(record), len(header))
-		}
+	t := new(Table)
+	err = records.table(func(header []string) error {
+		t.Columns = make([]TableColumn, len(header))
+		return t.readHeader(header, file)
+	}, func(record []string, line int) error {
 		for i := range t.Columns {
 			t.Columns[i].take(record[i], line, records.csv.Comma != ',')
 			if slices.Contains(texts, t.Columns[i].Name) {
@@ -91,9 +71,10 @@ func ReadTable(r io.Reader, file string, texts ...string) (*Table, error) {
 			}
 		}
 		t.Rows++
-	}
-	if t.Rows == 0 {
-		return nil, turbofan.Invalid(file, "has a header only; it must hold at least one row")
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	for i := range t.Columns {
 		t.Columns[i].settle()
