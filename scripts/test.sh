@@ -37,8 +37,11 @@ else
 	missing="$missing\n  no python3: the MLflow and BentoML clients were not run"
 fi
 
-log=$(mktemp)
-${GOTESTSUM:-go run gotest.tools/gotestsum@v1.13.0} --format pkgname --jsonfile "$log" -- -race -timeout 80m ${TESTFLAGS:-} ./...
+# A few tests that fail are run once more (a subtest counts beside its parent), but none after a data race: what passes then is named below.
+log=$(mktemp) again=$(mktemp)
+${GOTESTSUM:-go run gotest.tools/gotestsum@v1.13.0} --format pkgname --jsonfile "$log" \
+	--rerun-fails=1 --rerun-fails-max-failures=5 --rerun-fails-run-root-test --rerun-fails-abort-on-data-race --rerun-fails-report="$again" \
+	--packages=./... -- -race -timeout 80m ${TESTFLAGS:-}
 status=$?
 # What the race detector only slows or misleads: tests kept from the run above by their build tag.
 kept=$(grep -rl --include='*_test.go' --exclude-dir=.venv '^//go:build !race' .)
@@ -47,7 +50,10 @@ go test -count=1 -timeout 40m -run "^($names)\$" $(dirname $kept | sort -u) || s
 # What is deployed, read with Kubernetes' and Compose's own libraries: a module of its own.
 (cd deploy/validate && go test -count=1 ./...) || status=1
 skipped=$(grep '"Action":"skip"' "$log" | grep '"Test":' | sed 's/.*"Package":"\([^"]*\)".*"Test":"\([^"]*\)".*/  \1 \2/' | sort -u)
-rm -f "$log"
+if [ -s "$again" ]; then
+	printf 'run more than once (runs, failures):\n%s\n' "$(sed 's/^/  /' "$again")"
+fi
+rm -f "$log" "$again"
 if [ -n "$skipped$missing" ]; then
 	printf 'skipped or missing:\n%s%b\n' "$skipped" "$missing"
 	if [ "${CI:-}" = true ]; then

@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
 	"fmt"
 	"os"
@@ -241,7 +242,19 @@ func TestLockedWhileServing(t *testing.T) {
 	if _, err := other.Exec(`ROLLBACK`); err != nil {
 		t.Fatal(err)
 	}
-	recordOutcomes(t, s, turbofan.Outcome{UnitID: "1", FailedAtCycle: new(11)})
+	// A commit that began under the lock still fails, and the outcomes queued behind it with it: they are sent again.
+	end := []turbofan.Outcome{{UnitID: "1", FailedAtCycle: new(11)}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		_, err := s.Record(ctx, end)
+		if err == nil {
+			break
+		}
+		if turbofan.ErrorCode(err) != turbofan.EUnavailable {
+			t.Fatal(err)
+		}
+	}
 	equal(t, "readings", must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0)), appended)
 	equal(t, "metrics", metricNames(t, registry), []string{"turbofan_store_batch_records", "turbofan_store_commit_errors_total",
 		"turbofan_store_commit_seconds", "turbofan_store_dropped_records_total", "turbofan_store_queue_records", "turbofan_store_up"})
