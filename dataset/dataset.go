@@ -74,14 +74,14 @@ func newSource(r io.Reader, file string) *source {
 	return &source{r: r, file: file, sum: sha256.New()}
 }
 
-// Read implements io.Reader.
+// Read implements io.Reader. What the reader behind says with a code of its own, as one that unpacks does, stays as it is.
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
 	s.sum.Write(p[:n])
 	if s.n += int64(n); s.n > maxFileSize {
 		return 0, turbofan.Errorf(turbofan.ETooLarge, "%s: file: is larger than the %d GiB allowed", s.file, int64(maxFileSize)>>30)
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
+	if _, told := errors.AsType[*turbofan.Error](err); err != nil && !told && !errors.Is(err, io.EOF) {
 		err = unavailable(err, "read %s", s.file)
 	}
 	return n, err

@@ -40,11 +40,36 @@ func openTable(stdin io.Reader, path string) (*bufio.Reader, io.Closer, error) {
 	if bytes.HasPrefix(head, []byte("\x1f\x8b")) {
 		z, err := gzip.NewReader(br)
 		if err != nil {
-			return nil, nil, errors.Join(turbofan.Invalid(path, "is gzip that cannot be unpacked: %s", err), in.Close())
+			return nil, nil, errors.Join(badGzip(path, err), in.Close())
 		}
-		br = bufio.NewReader(z)
+		br = bufio.NewReader(&unpacked{z, path})
 	}
 	return br, in, nil
+}
+
+// unpacked reads what gzip packed. That it cannot be unpacked is the file's fault, not that of the reading.
+type unpacked struct {
+	z    *gzip.Reader
+	path string
+}
+
+// Read implements io.Reader.
+func (u *unpacked) Read(p []byte) (int, error) {
+	n, err := u.z.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = badGzip(u.path, err)
+	}
+	return n, err
+}
+
+func badGzip(path string, err error) error {
+	if _, ok := errors.AsType[*os.PathError](err); ok {
+		return err
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return turbofan.Invalid(path, "is gzip that was cut short: copy it again")
+	}
+	return turbofan.Invalid(path, "is gzip that cannot be unpacked: %s", strings.TrimPrefix(err.Error(), "gzip: "))
 }
 
 // readFleet reads C-MAPSS text, CSV or Parquet; a file whose first line starts with a number is C-MAPSS text.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/csv"
+	"errors"
 	"io"
 	"math"
 	"strconv"
@@ -33,6 +34,9 @@ func readParquet(r io.Reader, path string, schema turbofan.Schema) (*dataset.Set
 // parquetCSV returns the table of a Parquet file as CSV.
 func parquetCSV(r io.Reader, path string) (io.Reader, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxParquet+1))
+	if _, told := errors.AsType[*turbofan.Error](err); told {
+		return nil, err
+	}
 	if err != nil {
 		return nil, turbofan.Invalid(path, "cannot be read: %s", pathReason(err))
 	}
