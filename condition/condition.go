@@ -5,6 +5,9 @@
 // training, the mean and the standard deviation of every sensor; what remains after z = (x − mean) / std is comparable
 // over conditions. A Commissioner extends it to conditions that training never saw, from the first healthy cycles of
 // the first new units, without a label.
+//
+// Only healthy cycles count, in training too: with the statistics of whole lives in the conditions of training and of
+// healthy engines in the new ones, a sensor would have two scales, and a new condition would look like drift.
 package condition
 
 import (

@@ -2,8 +2,15 @@
 //
 // Two things change readings without anything being wrong: the operating condition and the age of the fleet. The first
 // is taken out by normalising within conditions, unseen ones after they were commissioned from new units; the second by
-// comparing with reference rows of the same ages. What is left is drift: the population stability index (PSI) of each
-// sensor over the newest readings, where not one sensor decides but the third-largest. Every verdict says why.
+// comparing with reference rows of the same ages. What is left is drift. Three rules look for it:
+//
+//   - Sensors: the population stability index (PSI) of each sensor over the newest readings. The third-largest decides,
+//     because one broken sensor is no drift. It needs many units, whose readings are not independent.
+//   - Units: whether the sensors of each unit go together as those of the reference's units did at that age. It speaks
+//     earlier, while most of the fleet is as it was; two units at least must lie outside.
+//   - Error: the live error against the validated one, once enough outcomes are known.
+//
+// Every verdict says why.
 package drift
 
 import (

@@ -1,5 +1,10 @@
 // Package model joins a learner, its features, its calibration and its reference into one artifact that can be trained,
 // saved, checked and served. It is the only place where those meet.
+//
+// Train fits once a fold, on all units but those of the fold, and once on all units. The answers out of fold give the
+// error, the calibration and the predictions of the reference; the last fit is what serves. Save writes them as one
+// directory with one digest; Open checks every file of it and lets the model answer its golden histories again. Predict
+// answers one row, and Explain says which features moved the answer.
 package model
 
 import (

@@ -1,5 +1,8 @@
 // Package predict answers how long a unit will last. It keeps the live state of every unit it has heard of, asks the
 // registry which model is champion, and swaps to a new one without a request noticing.
+//
+// It is also where readings come in: a reading is stored with the answer that it got. A second door for readings alone
+// would be a second way for them to be out of order.
 package predict
 
 import (

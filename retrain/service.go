@@ -1,6 +1,12 @@
 // Package retrain turns what production has taught into a challenger, judges it beside the champion on the same units,
 // and promotes it where it is better. One job runs at a time, however many processes share the store, and survives the
 // end of the one that works on it.
+//
+// A job learns from the baseline and from every production unit whose end is known and can be trusted. The gate lets
+// champion and challenger answer the same units, each unit by models that had not learned from it: on new units the
+// challenger must be better in most bootstrap resamples over units, on known ones and over all it must not be much worse.
+// Too little data, or a gate that says no, is an end like another, with its reason on the job. After a promotion the
+// champion before it is asked about the units that have ended since; where it is better beyond chance it is put back.
 package retrain
 
 import (
