@@ -47,7 +47,8 @@ type Prediction struct {
 	Shadow bool `json:"shadow,omitempty"`
 }
 
-// PredictRequest asks for a prediction for each reading. Readings of one unit must come in ascending order of cycle.
+// PredictRequest asks for a prediction for each reading. Readings of one unit must come in ascending order of cycle. A
+// reading that was answered before may be sent again as it was, alone or among others, and gets the answer that it got.
 type PredictRequest struct {
 	Readings []Reading
 	// Stateless treats the readings as whole histories that no store knows or keeps: nothing is written.
@@ -121,4 +122,8 @@ type PredictionStore interface {
 	Prediction(ctx context.Context, id string) (Prediction, error)
 	// Predictions returns the newest predictions that match and were sent, oldest first.
 	Predictions(ctx context.Context, q PredictionQuery) ([]Prediction, error)
+	// Answered returns what is stored of the units and cycles of readings, in no order: the reading as it was first
+	// written with the answer that was sent for it. It sees all that was appended before the call, and what it returns is
+	// on disk.
+	Answered(ctx context.Context, readings []Reading) ([]PredictionRecord, error)
 }

@@ -546,14 +546,21 @@ func TestClientRetries(t *testing.T) {
 	}
 	busy := `{"error":"the server drains","code":"unavailable"}`
 	reset := errors.New("connection reset by peer")
-	predict := func(c *httpapi.PredictionClient) error {
-		_, err := c.Predict(context.Background(), turbofan.PredictRequest{Readings: []turbofan.Reading{reading("1", 1)}})
+	predict := func(c *http.Client) error {
+		_, err := httpapi.NewPredictionClient("http://host", c).Predict(context.Background(), turbofan.PredictRequest{Readings: []turbofan.Reading{reading("1", 1)}})
 		return err
 	}
-	serving := func(c *httpapi.PredictionClient) error { _, err := c.Serving(context.Background()); return err }
+	serving := func(c *http.Client) error {
+		_, err := httpapi.NewPredictionClient("http://host", c).Serving(context.Background())
+		return err
+	}
+	retrain := func(c *http.Client) error {
+		_, err := httpapi.NewRetrainingClient("http://host", c).Submit(context.Background(), turbofan.RetrainRequest{})
+		return err
+	}
 	for _, c := range []struct {
 		name     string
-		call     func(*httpapi.PredictionClient) error
+		call     func(*http.Client) error
 		answers  []func() (*http.Response, error)
 		attempts int
 		least    time.Duration
@@ -569,7 +576,11 @@ func TestClientRetries(t *testing.T) {
 		{"500 is told", serving, []func() (*http.Response, error){func() (*http.Response, error) {
 			return respond(500, `{"error":"internal error","code":"internal"}`, "")
 		}}, 1, 0, turbofan.EInternal},
-		{"a broken connection loses a prediction", predict, []func() (*http.Response, error){func() (*http.Response, error) { return nil, reset }}, 1, 0, turbofan.EUnavailable},
+		{"a broken connection may have begun a job", retrain, []func() (*http.Response, error){func() (*http.Response, error) { return nil, reset }}, 1, 0, turbofan.EUnavailable},
+		{"a broken connection is no harm to a prediction", predict, []func() (*http.Response, error){
+			func() (*http.Response, error) { return nil, reset },
+			func() (*http.Response, error) { return respond(200, `{"prediction_id":"1"}`, "") },
+		}, 2, 25 * time.Millisecond, ""},
 		{"a broken connection is no harm to a question", serving, []func() (*http.Response, error){
 			func() (*http.Response, error) { return nil, reset },
 			func() (*http.Response, error) { return respond(200, `{"model_name":"rul"}`, "") },
@@ -586,11 +597,11 @@ func TestClientRetries(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				n := 0
-				client := httpapi.NewPredictionClient("http://host", &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
 					f := c.answers[min(n, len(c.answers)-1)]
 					n++
 					return f()
-				})})
+				})}
 				start := time.Now()
 				err := c.call(client)
 				if turbofan.ErrorCode(err) != c.code {

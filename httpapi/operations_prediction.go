@@ -27,14 +27,16 @@ func (p *predictions) operations(schema turbofan.Schema) []*operation {
 		method: http.MethodPost, path: "/predict", name: "predict", summary: "How long will this unit last?",
 		doc: "Send one reading, bare or as reading, and get its prediction; several as readings, in ascending order of cycle, and get {\"predictions\": [...]}; or a unit's " +
 			"whole life so far as history, which is answered by the prediction for its last reading, with that one's reasons where they are asked for, and not kept. settings and sensors are arrays in the schema's " +
-			"order, or objects by name; the channels may also stand beside unit_id and cycle, by name or alias. null marks a sensor value that is missing.",
+			"order, or objects by name; the channels may also stand beside unit_id and cycle, by name or alias. null marks a sensor value that is missing. " +
+			"What was answered before may be sent again as it was, alone or in a list, and gets the same answer.",
 		query:  []parameter{{name: "explain", kind: "boolean", doc: one}, stateless},
 		input:  &bodyDoc{describe: p.predictInput(schema), bento: predictBento(), examples: examples},
 		output: anyOf(answer.examples, answer, listDoc("predictions", samplePrediction())), errors: []int{404, 409, 422}, handle: p.predict, done: p.count,
 	}, {
 		method: http.MethodPost, path: "/predict_batch", name: "predict_batch", summary: "How long will all these units last?",
 		doc: "Send thousands of readings as a JSON array, as {\"readings\": [...]}, as NDJSON (one reading a line), as CSV with a header or as Parquet; any of them may be " +
-			"gzipped (Content-Encoding). The answer comes in the format of the request (JSON for Parquet), or the one that Accept names. The batch is answered whole or not at all.",
+			"gzipped (Content-Encoding). The answer comes in the format of the request (JSON for Parquet), or the one that Accept names. The batch is answered whole or not at all, " +
+			"and may be sent again: what was answered before gets the same answer.",
 		query:  []parameter{{name: "explain", kind: "boolean", doc: "Add the strongest reasons to each answer.", or: false}, stateless},
 		input:  p.batchInput(schema, reading),
 		output: batchOutput(), errors: []int{404, 406, 409, 422}, handle: p.predictBatch, done: p.count,

@@ -464,8 +464,7 @@ func (p *PredictionClient) Predict(ctx context.Context, req turbofan.PredictRequ
 	if req.Stateless {
 		body = append(body, `,"stateless":true`...)
 	}
-	// A reading that is stored already may be refused as a conflict, so only what stores nothing is safe to repeat.
-	call := request{method: http.MethodPost, path: "/predict", body: append(body, '}'), idempotent: req.Stateless}
+	call := request{method: http.MethodPost, path: "/predict", body: append(body, '}'), idempotent: true}
 	if single {
 		one := make([]turbofan.Prediction, 1)
 		if err := p.do(ctx, call, &one[0]); err != nil {

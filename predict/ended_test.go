@@ -44,7 +44,9 @@ func TestReadingAfterFailure(t *testing.T) {
 			}
 			again := w.serving(change) // restarted: the store tells
 			failedAt(again, "unit u1 was reported failed at cycle 6; this reading is of cycle 8", u.Readings[7])
-			_, err := again.Predict(t.Context(), turbofan.PredictRequest{Readings: u.Readings[:1]})
+			overhauled := u.Readings[0]
+			overhauled.Sensors = u.Readings[1].Sensors
+			_, err := again.Predict(t.Context(), turbofan.PredictRequest{Readings: []turbofan.Reading{overhauled}})
 			const want = "reading.cycle: cycle 1 of unit u1 comes after cycle 8 was answered, and the unit was reported failed at cycle 6: a new life needs a unit_id of its own, such as u1.2"
 			if turbofan.ErrorCode(err) != turbofan.EConflict || err.Error() != want {
 				t.Errorf("a new life under the old id: %v", err)

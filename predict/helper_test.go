@@ -240,10 +240,18 @@ func (w *world) stored() int {
 	return len(must[[]turbofan.StoredReading](w.t)(w.state.Readings(w.t.Context(), turbofan.ReadingQuery{})))
 }
 
-// store is a prediction store of which a test can change one method.
+// store is a prediction store of which a test can change a method.
 type store struct {
 	turbofan.PredictionStore
-	append func(context.Context, []turbofan.PredictionRecord) error
+	append   func(context.Context, []turbofan.PredictionRecord) error
+	answered func(context.Context, []turbofan.Reading) ([]turbofan.PredictionRecord, error)
+}
+
+func (s *store) Answered(ctx context.Context, rs []turbofan.Reading) ([]turbofan.PredictionRecord, error) {
+	if s.answered != nil {
+		return s.answered(ctx, rs)
+	}
+	return s.PredictionStore.Answered(ctx, rs)
 }
 
 func (s *store) Append(ctx context.Context, r []turbofan.PredictionRecord) error {

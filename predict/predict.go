@@ -15,8 +15,9 @@ import (
 )
 
 // Predict answers each reading in order. A batch is answered whole or not at all: every reading is checked before any
-// unit moves, and what had moved when something failed is rebuilt from the store. Sending a unit's newest reading again
-// gets the same answer again; a changed or an older one is an EConflict, because what was answered since was built on it.
+// unit moves, and what had moved when something failed is rebuilt from the store. A reading that is sent again as it was
+// gets the same answer again, so that a request whose answer was lost can be repeated; a changed one, and one that comes
+// after a later cycle was answered without it, is an EConflict, because what was answered since was built on the others.
 func (s *Service) Predict(ctx context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
 	if len(req.Readings) == 0 {
 		return nil, turbofan.Invalid("readings", "must hold at least one reading")
@@ -36,8 +37,7 @@ func (s *Service) Predict(ctx context.Context, req turbofan.PredictRequest) ([]t
 	if req.Stateless {
 		return s.predictStateless(ctx, l, req)
 	}
-	var one call
-	return s.predictStored(ctx, one.of(req.Readings), l, next, req)
+	return s.predictStored(ctx, &call{}, l, next, req)
 }
 
 // named lets an error about "reading" say which one of a batch it means. Names are made for errors alone: a batch of ten
@@ -51,41 +51,32 @@ func named(err error, readings []turbofan.Reading, i int) error {
 
 // call is the units that a request speaks of. A request with one reading needs no memory but its own.
 type call struct {
-	ids    []string // sorted, so that two batches never wait for each other
-	units  []*unit  // per id, locked
-	units1 [1]*unit
-	ids1   [1]string
-	each   []*unit // per reading
-}
-
-func (c *call) of(readings []turbofan.Reading) *call {
-	if len(readings) == 1 {
-		c.ids1[0] = readings[0].UnitID
-		c.ids, c.units = c.ids1[:], c.units1[:]
-		return c
-	}
-	c.ids = make([]string, len(readings))
-	for i := range readings {
-		c.ids[i] = readings[i].UnitID
-	}
-	slices.Sort(c.ids)
-	c.ids = slices.Compact(c.ids)
-	c.units = make([]*unit, len(c.ids))
-	return c
+	units []*unit // in the order of their ids, so that two batches never wait for each other; locked
+	each  []*unit // per reading
+	one   [1]*unit
+	// again holds the answers of the log to readings that are sent again, by their place in the request; nil for none.
+	again map[int]turbofan.Prediction
 }
 
 // lock locks the units and finds that of each reading.
 func (s *Service) lock(c *call, readings []turbofan.Reading, now time.Time) {
-	for i, id := range c.ids {
-		c.units[i] = s.lockUnit(id, now)
-	}
 	if len(readings) == 1 {
-		c.each = c.units
+		c.one[0] = s.lockUnit(readings[0].UnitID, now)
+		c.units, c.each = c.one[:], c.one[:]
 		return
 	}
-	c.each = make([]*unit, len(readings))
+	ids := make([]string, len(readings))
 	for i := range readings {
-		at, _ := slices.BinarySearch(c.ids, readings[i].UnitID)
+		ids[i] = readings[i].UnitID
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	c.units, c.each = make([]*unit, len(ids)), make([]*unit, len(readings))
+	for i, id := range ids {
+		c.units[i] = s.lockUnit(id, now)
+	}
+	for i := range readings {
+		at, _ := slices.BinarySearch(ids, readings[i].UnitID)
 		c.each[i] = c.units[at]
 	}
 }
@@ -146,18 +137,23 @@ func (s *Service) predictStored(ctx context.Context, c *call, l *lanes, next *se
 	return out, nil
 }
 
-// ready brings each unit to the model that answers it and checks the order of the readings.
+// ready brings each unit to the model that answers it, checks the order of the readings and recalls the answers to those
+// that are sent again.
 func (s *Service) ready(ctx context.Context, c *call, l *lanes, readings []turbofan.Reading) error {
-	for i, u := range c.units {
+	for _, u := range c.units {
 		u.sent = nil
-		if err := s.prepare(ctx, c.ids[i], u, l.of(c.ids[i])); err != nil {
+		if err := s.prepare(ctx, u, l.of(u.id)); err != nil {
 			return err
 		}
 	}
 	if err := s.ends(ctx, c.units); err != nil {
 		return err
 	}
-	return checkOrder(readings, c.each)
+	resent, err := checkOrder(readings, c.each)
+	if err != nil || len(resent) == 0 {
+		return err
+	}
+	return s.recall(ctx, c, readings, resent)
 }
 
 // move steps the units through the readings, stores them with their answers and returns those.
@@ -198,8 +194,8 @@ func (s *Service) step(ctx context.Context, c *call, l *lanes, req turbofan.Pred
 			return nil, ctx.Err()
 		}
 		r, u := &req.Readings[i], c.each[i]
-		if r.Cycle == u.state.LastCycle {
-			if err := s.repeat(ctx, u.served, u, r, req.Explain, &out[i]); err != nil {
+		if r.Cycle <= u.state.LastCycle {
+			if err := s.repeat(c, i, r, req.Explain, &out[i]); err != nil {
 				return nil, err
 			}
 			continue
@@ -236,55 +232,6 @@ func (s *Service) foreign(l *lanes, next *served, readings []turbofan.Reading) b
 		}
 	}
 	return found
-}
-
-// checkOrder refuses a batch in which a reading is not after its unit's newest, but for an exact repeat of that one.
-func checkOrder(readings []turbofan.Reading, units []*unit) error {
-	for i := range readings {
-		r, u := &readings[i], units[i]
-		newest := u.sent
-		if newest == nil {
-			newest = &u.reading
-		}
-		if r.Cycle > newest.Cycle || same(r, newest) {
-			u.sent = r
-			continue
-		}
-		err := &turbofan.Error{Code: turbofan.EConflict, Field: "reading.cycle"}
-		switch u := units[i]; {
-		case r.Cycle == newest.Cycle:
-			err.Message = fmt.Sprintf("cycle %d of unit %s was already sent with other values", r.Cycle, r.UnitID)
-		case u.failed > 0:
-			err.Message = fmt.Sprintf("cycle %d of unit %s comes after cycle %d was answered, and the unit was reported failed at cycle %d: a new life needs a unit_id of its own, such as %s.2",
-				r.Cycle, r.UnitID, newest.Cycle, u.failed, r.UnitID)
-		default:
-			err.Message = fmt.Sprintf("cycle %d of unit %s comes after cycle %d was answered; send a unit's cycles in ascending order", r.Cycle, r.UnitID, newest.Cycle)
-		}
-		return named(err, readings, i)
-	}
-	return nil
-}
-
-// repeat answers a unit's newest reading once more, with the answer it got.
-func (s *Service) repeat(ctx context.Context, m *served, u *unit, r *turbofan.Reading, explain bool, p *turbofan.Prediction) error {
-	if u.last.ID == "" {
-		logged, err := s.stores.Predictions.Predictions(ctx, turbofan.PredictionQuery{UnitID: r.UnitID, Last: 1})
-		if err != nil {
-			return err
-		}
-		if len(logged) == 0 || logged[0].Cycle != r.Cycle {
-			return turbofan.Errorf(turbofan.EConflict, "cycle %d of unit %s was already sent and its answer is not in the log", r.Cycle, r.UnitID)
-		}
-		u.last = logged[0]
-	}
-	*p = u.last
-	// Another version's reasons would not explain this version's numbers.
-	if explain && len(p.Drivers) == 0 && p.ModelName == m.version.Name && p.ModelVersion == m.version.Version {
-		var err error
-		p.Drivers, err = m.model.Explain(u.row, s.cfg.Drivers)
-		return err
-	}
-	return nil
 }
 
 // answer steps the state by one reading and asks the model.

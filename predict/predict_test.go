@@ -160,9 +160,10 @@ func TestRefusals(t *testing.T) {
 	w := newWorld(t, artifacts.a)
 	s := w.serving(options{})
 	u, v := fleet(2, 7, 0)[0], fleet(2, 7, 0)[1]
-	send(t, s, u.Readings[:5]...)
-	changed := u.Readings[4]
-	changed.Sensors = []float64{5, 101, 9}
+	send(t, s, u.Readings[1:5]...)
+	changed, older := u.Readings[4], u.Readings[2]
+	changed.Sensors, older.Sensors = []float64{5, 101, 9}, []float64{5, math.NaN(), 9}
+	was := fmt.Sprint(u.Readings[4].Sensors[1])
 	short, inf, noUnit, cycle := v.Readings[0], v.Readings[0], v.Readings[0], v.Readings[0]
 	short.Sensors, inf.Settings, noUnit.UnitID, cycle.Cycle = short.Sensors[:2], []float64{0, math.Inf(1), 100}, "", 0
 	for name, c := range map[string]struct {
@@ -172,10 +173,11 @@ func TestRefusals(t *testing.T) {
 		want      string
 	}{
 		"none":            {nil, false, turbofan.EInvalid, "readings: must hold at least one reading"},
-		"changed":         {[]turbofan.Reading{changed}, false, turbofan.EConflict, "reading.cycle: cycle 5 of unit u1 was already sent with other values"},
-		"older":           {u.Readings[2:3], false, turbofan.EConflict, "reading.cycle: cycle 3 of unit u1 comes after cycle 5 was answered; send a unit's cycles in ascending order"},
+		"changed":         {[]turbofan.Reading{changed}, false, turbofan.EConflict, "reading.sensors[1]: cycle 5 of unit u1 was already sent with " + was + " for sensor_2, not 101"},
+		"changed, older":  {[]turbofan.Reading{u.Readings[1], older}, false, turbofan.EConflict, "readings[1].sensors[1]: cycle 3 of unit u1 was already sent with " + fmt.Sprint(u.Readings[2].Sensors[1]) + " for sensor_2, not null"},
+		"older":           {u.Readings[:1], false, turbofan.EConflict, "reading.cycle: cycle 1 of unit u1 comes after cycle 5 was answered; send a unit's cycles in ascending order"},
 		"older in batch":  {[]turbofan.Reading{v.Readings[0], u.Readings[5], v.Readings[2], v.Readings[1]}, false, turbofan.EConflict, "readings[3].cycle: cycle 2 of unit u2 comes after cycle 3 was answered; send a unit's cycles in ascending order"},
-		"changed, batch":  {[]turbofan.Reading{v.Readings[0], u.Readings[4], changed}, false, turbofan.EConflict, "readings[2].cycle: cycle 5 of unit u1 was already sent with other values"},
+		"changed, batch":  {[]turbofan.Reading{v.Readings[0], u.Readings[4], changed}, false, turbofan.EConflict, "readings[2].sensors[1]: cycle 5 of unit u1 was already sent with " + was + " for sensor_2, not 101"},
 		"short":           {[]turbofan.Reading{u.Readings[5], short}, false, turbofan.EInvalid, "readings[1].sensors: must have 3 values, one a sensor of cmapss; it has 2"},
 		"infinite":        {[]turbofan.Reading{inf}, false, turbofan.EInvalid, "reading.settings[1]: setting_2 must be a finite number"},
 		"no unit":         {[]turbofan.Reading{u.Readings[5], noUnit}, false, turbofan.EInvalid, "readings[1].unit_id: is missing"},
@@ -187,15 +189,15 @@ func TestRefusals(t *testing.T) {
 			if turbofan.ErrorCode(err) != c.code || err.Error() != c.want {
 				t.Errorf("%q (%s), want %q (%s)", err, turbofan.ErrorCode(err), c.want, c.code)
 			}
-			if n := w.stored(); n != 5 {
-				t.Errorf("%d readings stored, want the 5 from before", n)
+			if n := w.stored(); n != 4 {
+				t.Errorf("%d readings stored, want the 4 from before", n)
 			}
 			if v := must[turbofan.Serving](t)(s.Serving(t.Context())); v.Units != 1 {
 				t.Errorf("%d units live, want the one from before", v.Units)
 			}
 		})
 	}
-	got, want := answers{}, expect(t, open(t, artifacts.a), []turbofan.History{u})
+	got, want := answers{}, expect(t, open(t, artifacts.a), []turbofan.History{{UnitID: u.UnitID, Readings: u.Readings[1:]}})
 	got.add(send(t, s, u.Readings[5:]...)...)
 	for c := 1; c <= 5; c++ {
 		delete(want, key("u1", c))

@@ -3,7 +3,6 @@ package predict
 import (
 	"context"
 	"hash/maphash"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -128,7 +127,7 @@ func (s *Service) forget(u *unit) {
 
 // prepare brings the unit's state to m: a unit that is new to this process, that another model's state was kept for, or
 // that was normalised by a condition fixed since, is replayed from its stored readings.
-func (s *Service) prepare(ctx context.Context, id string, u *unit, m *served) error {
+func (s *Service) prepare(ctx context.Context, u *unit, m *served) error {
 	if u.served == m && !(u.state.Provisional && m.comm.Generation() > u.state.Generation) {
 		if current, err := s.isCurrent(ctx, u); current || err != nil {
 			return err
@@ -136,10 +135,10 @@ func (s *Service) prepare(ctx context.Context, id string, u *unit, m *served) er
 	}
 	if w := u.warm; u.served != m && w != nil && w.served == m && w.state != nil && w.state.LastCycle == u.reading.Cycle && !s.cfg.Shared {
 		u.served, u.state, u.row, u.warm = m, w.state, w.row, nil
-		return s.prepare(ctx, id, u, m) // a condition may have been fixed since
+		return s.prepare(ctx, u, m) // a condition may have been fixed since
 	}
 	row := make([]float32, len(m.model.Spec().Columns))
-	st, err := s.replay(ctx, id, m, row, func(newest *turbofan.Reading) {
+	st, err := s.replay(ctx, u.id, m, row, func(newest *turbofan.Reading) {
 		if u.last.Cycle != newest.Cycle || s.cfg.Shared {
 			u.last = turbofan.Prediction{}
 		}
@@ -162,10 +161,4 @@ func (s *Service) isCurrent(ctx context.Context, u *unit) (bool, error) {
 	}
 	newest, err := s.stores.Predictions.Predictions(ctx, turbofan.PredictionQuery{UnitID: u.id, Last: 1})
 	return err == nil && len(newest) == 1 && newest[0].ID == u.last.ID, err
-}
-
-// same reports whether two readings say the same, missing values included.
-func same(a, b *turbofan.Reading) bool {
-	eq := func(x, y float64) bool { return x == y || x != x && y != y }
-	return a.Cycle == b.Cycle && slices.EqualFunc(a.Settings, b.Settings, eq) && slices.EqualFunc(a.Sensors, b.Sensors, eq)
 }

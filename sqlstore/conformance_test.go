@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"reflect"
@@ -27,6 +28,7 @@ func conformance(t *testing.T, open opener) {
 		{"unknown numbers stay unknown", testUnknownNumbers},
 		{"a repeated reading keeps the first", testRepeatedReading},
 		{"a cycle is answered once", testAnsweredOnce},
+		{"an answer is found by its unit and cycle", testAnswered},
 		{"bad records are refused by name", testBadRecords},
 		{"the caller may reuse what it appended", testReuse},
 		{"a history is in order of cycle", testHistory},
@@ -189,6 +191,27 @@ func testRepeatedReading(t *testing.T, s *sqlstore.State) {
 	equal(t, "history", history, []turbofan.Reading{first.Reading, record("1", 6).Reading})
 	equal(t, "predictions", len(must[[]turbofan.Prediction](t)(s.Predictions(t.Context(), turbofan.PredictionQuery{UnitID: "1", Last: 10}))), 2)
 	equal(t, "readings of the unit", must[[]turbofan.UnitSummary](t)(s.Units(t.Context(), 0, 0))[0].Readings, 2)
+}
+
+func testAnswered(t *testing.T, s *sqlstore.State) {
+	silent := record("1", 3)
+	silent.Prediction.ID, silent.Prediction.Shadow = "silent", true
+	full := record("2", 1)
+	full.Prediction.Drivers = []turbofan.Driver{{Feature: "sensor_11", Value: 47.25, Contribution: -0.1}}
+	full.Prediction.Warnings = []string{"a sensor is missing in this reading"}
+	appendRecords(t, s, life("1", 1, 200)...)
+	appendRecords(t, s, silent, full)
+	ask := []turbofan.Reading{{UnitID: "2", Cycle: 1}, {UnitID: "2", Cycle: 2}, {UnitID: "nobody", Cycle: 1}}
+	for cycle := 3; cycle < 200; cycle++ {
+		ask = append(ask, turbofan.Reading{UnitID: "1", Cycle: cycle})
+	}
+	got := must[[]turbofan.PredictionRecord](t)(s.Answered(t.Context(), ask))
+	slices.SortFunc(got, func(a, b turbofan.PredictionRecord) int {
+		return cmp.Or(strings.Compare(b.Reading.UnitID, a.Reading.UnitID), a.Reading.Cycle-b.Reading.Cycle)
+	})
+	equal(t, "answers", got, append([]turbofan.PredictionRecord{full}, life("1", 3, 199)...))
+	equal(t, "answer", must[[]turbofan.PredictionRecord](t)(s.Answered(t.Context(), ask[:1])), []turbofan.PredictionRecord{full})
+	equal(t, "no answer", must[[]turbofan.PredictionRecord](t)(s.Answered(t.Context(), nil)), []turbofan.PredictionRecord(nil))
 }
 
 func testBadRecords(t *testing.T, s *sqlstore.State) {

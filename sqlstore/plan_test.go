@@ -39,6 +39,24 @@ func TestYoungReadingsHaveAnIndex(t *testing.T) {
 	}
 }
 
+// An answer that is asked for once more is found by its unit and cycle, however long the log is.
+func TestAnswersAreFoundByCycle(t *testing.T) {
+	s, err := OpenState(t.Context(), Config{Path: filepath.Join(t.TempDir(), "state.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for _, n := range []int{1, 2} {
+		query, args := answeredQuery(make([]turbofan.Reading, n))
+		got := plan(t, s, query, args...)
+		for _, want := range []string{"SEARCH r USING INDEX sqlite_autoindex_readings_1 (unit_id=? AND cycle=?)", "SEARCH p USING INDEX predictions_sent (unit_id=? AND cycle=?)"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("of %d readings the plan is\n%s", n, got)
+			}
+		}
+	}
+}
+
 // plan returns how SQLite runs the query.
 func plan(t *testing.T, s *State, query string, args ...any) string {
 	t.Helper()

@@ -169,6 +169,56 @@ func (s *State) Predictions(ctx context.Context, q turbofan.PredictionQuery) ([]
 	return out, nil
 }
 
+// Answered returns what is stored of the units and cycles of readings, in no order: the reading as it was first written
+// with the answer that was sent for it. It sees all that was appended before the call, and what it returns is on disk.
+func (s *State) Answered(ctx context.Context, readings []turbofan.Reading) ([]turbofan.PredictionRecord, error) {
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	var out []turbofan.PredictionRecord
+	for len(readings) > 0 {
+		query, args := answeredQuery(readings)
+		readings = readings[min(len(args)/2, len(readings)):]
+		err := s.rows(ctx, "read answers from", query, args, func(rows *sql.Rows) error {
+			var row predictionRow
+			var channels sql.RawBytes
+			if err := rows.Scan(row.dest(&channels)...); err != nil {
+				return err
+			}
+			p, err := row.prediction()
+			if err != nil {
+				return err
+			}
+			r := turbofan.Reading{UnitID: p.UnitID, Cycle: p.Cycle}
+			r.Settings, r.Sensors, err = decodeChannels(channels)
+			out = append(out, turbofan.PredictionRecord{Reading: r, Prediction: p})
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// answeredQuery writes the query for the first of the readings. It asks for a fixed number of them, the last one more than
+// once where there are fewer, because every text is a statement that stays prepared.
+func answeredQuery(readings []turbofan.Reading) (query string, args []any) {
+	n := 1
+	if len(readings) > 1 {
+		n = 64
+	}
+	args = make([]any, 0, 2*n)
+	for i := range n {
+		r := &readings[min(i, len(readings)-1)]
+		args = append(args, r.UnitID, r.Cycle)
+	}
+	const pair = `(?, CAST(? AS BIGINT))`
+	return `SELECT ` + predictionColumns + `, r.channels FROM readings r
+		JOIN predictions p ON p.unit_id = r.unit_id AND p.cycle = r.cycle AND p.shadow = 0
+		WHERE (r.unit_id, r.cycle) IN (VALUES ` + pair + strings.Repeat(", "+pair, n-1) + `)`, args
+}
+
 // predictionFilter writes the conditions of q; version is the alias of the table whose model_version is indexed with
 // the order that the query wants.
 func predictionFilter(q turbofan.PredictionQuery, version string, conditions ...string) (where string, args []any) {

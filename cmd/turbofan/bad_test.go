@@ -341,7 +341,7 @@ func TestBadRequests(t *testing.T) {
 		want             string
 	}{
 		{rolePredict, "/predict", reading(`"unit_id":"ok","cycle":4,"settings":[0,0,100]`), 409, `{"error":"reading.cycle: cycle 4 of unit ok comes after cycle 5 was answered; send a unit's cycles in ascending order","code":"conflict","field":"reading.cycle"}`},
-		{rolePredict, "/predict", reading(`"unit_id":"ok","cycle":5,"settings":[0,0,99]`), 409, `{"error":"reading.cycle: cycle 5 of unit ok was already sent with other values","code":"conflict","field":"reading.cycle"}`},
+		{rolePredict, "/predict", reading(`"unit_id":"ok","cycle":5,"settings":[0,0,99]`), 409, `{"error":"reading.settings[2]: cycle 5 of unit ok was already sent with 100 for setting_3, not 99","code":"conflict","field":"reading.settings[2]"}`},
 		{rolePredict, "/predict", reading(`"cycle":1,"settings":[0,0,100]`), 400, `{"error":"reading.unit_id: is missing","code":"invalid","field":"reading.unit_id"}`},
 		{rolePredict, "/predict", reading(`"unit_id":"x","cycle":0,"settings":[0,0,100]`), 400, `{"error":"reading.cycle: must be a whole number from 1 to 10000000, not 0","code":"invalid","field":"reading.cycle"}`},
 		{rolePredict, "/predict", reading(`"unit_id":"x","cycle":1.5,"settings":[0,0,100]`), 400, `{"error":"reading.cycle: must be a whole number from 1 to 10000000, not 1.5","code":"invalid","field":"reading.cycle"}`},
