@@ -2,61 +2,20 @@ package turbofan
 
 import (
 	"context"
-	"encoding/json"
-	"math"
 	"time"
 )
 
-// ChannelDrift compares one channel of the current window with the reference.
+// ChannelDrift compares one channel of the current window with the reference. Of values near the largest double some numbers
+// are unknown: they have no finite mean.
 type ChannelDrift struct {
-	Channel     string  `json:"channel"`
-	PSI         float64 `json:"psi"`
-	Threshold   float64 `json:"threshold"` // the PSI above which this channel counts as drifted
-	KS          float64 `json:"ks"`
-	KSPValue    float64 `json:"ks_p_value"`
-	Wasserstein float64 `json:"wasserstein"` // in reference standard deviations
-	MeanShift   float64 `json:"mean_shift"`  // in reference standard deviations
-	Drifted     bool    `json:"drifted"`
-}
-
-// wireChannel is a ChannelDrift in JSON, where a number that is not finite is null: values near the largest double have no
-// finite mean.
-type wireChannel struct {
-	Channel     string   `json:"channel"`
-	PSI         *float64 `json:"psi"`
-	Threshold   *float64 `json:"threshold"`
-	KS          *float64 `json:"ks"`
-	KSPValue    *float64 `json:"ks_p_value"`
-	Wasserstein *float64 `json:"wasserstein"`
-	MeanShift   *float64 `json:"mean_shift"`
-	Drifted     bool     `json:"drifted"`
-}
-
-// MarshalJSON writes null for numbers that are not finite.
-func (c ChannelDrift) MarshalJSON() ([]byte, error) {
-	known := func(x float64) *float64 {
-		if math.IsNaN(x) || math.IsInf(x, 0) {
-			return nil
-		}
-		return &x
-	}
-	return json.Marshal(wireChannel{c.Channel, known(c.PSI), known(c.Threshold), known(c.KS), known(c.KSPValue), known(c.Wasserstein), known(c.MeanShift), c.Drifted})
-}
-
-// UnmarshalJSON reads numbers that are null or absent as NaN.
-func (c *ChannelDrift) UnmarshalJSON(b []byte) error {
-	var w wireChannel
-	if err := json.Unmarshal(b, &w); err != nil {
-		return err
-	}
-	number := func(x *float64) float64 {
-		if x == nil {
-			return math.NaN()
-		}
-		return *x
-	}
-	*c = ChannelDrift{w.Channel, number(w.PSI), number(w.Threshold), number(w.KS), number(w.KSPValue), number(w.Wasserstein), number(w.MeanShift), w.Drifted}
-	return nil
+	Channel     string `json:"channel"`
+	PSI         Number `json:"psi"`
+	Threshold   Number `json:"threshold"` // the PSI above which this channel counts as drifted
+	KS          Number `json:"ks"`
+	KSPValue    Number `json:"ks_p_value"`
+	Wasserstein Number `json:"wasserstein"` // in reference standard deviations
+	MeanShift   Number `json:"mean_shift"`  // in reference standard deviations
+	Drifted     bool   `json:"drifted"`
 }
 
 // Verdict is the outcome of a drift check.

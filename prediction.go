@@ -18,9 +18,9 @@ const (
 
 // Driver is one reason for a prediction: how many cycles a feature added to (or took from) the model's average answer.
 type Driver struct {
-	Feature      string  `json:"feature"`
-	Value        float64 `json:"value"`
-	Contribution float64 `json:"contribution"` // cycles
+	Feature      string `json:"feature"`
+	Value        Number `json:"value"`
+	Contribution Number `json:"contribution"` // cycles
 }
 
 // Prediction is the answer for one reading.

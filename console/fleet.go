@@ -229,7 +229,7 @@ func drivers(recent []turbofan.Prediction) (report.Chart, bool) {
 		b := report.Bars{Title: fmt.Sprintf("What moved the answer at cycle %d", p.Cycle), Horizontal: true, Wide: true, ValueLabel: "cycles added to the average answer"}
 		var v []float64
 		for _, d := range p.Drivers {
-			b.Labels, v = append(b.Labels, fmt.Sprintf("%s = %s", d.Feature, report.Short(d.Value))), append(v, d.Contribution)
+			b.Labels, v = append(b.Labels, fmt.Sprintf("%s = %s", d.Feature, report.Short(float64(d.Value)))), append(v, float64(d.Contribution))
 		}
 		b.Series = []report.BarSeries{{Values: v}}
 		return b, true

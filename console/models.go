@@ -167,7 +167,7 @@ func (c *console) verdict(r *turbofan.DriftReport) report.Section {
 		b := report.Bars{Title: "Population stability index by sensor", Horizontal: true, Wide: true, ValueLabel: "PSI", Caption: "After the effect of the operating condition was taken out, against a reference of the same ages."}
 		var v []float64
 		for _, ch := range channels {
-			b.Labels, v = append(b.Labels, ch.Channel), append(v, ch.PSI)
+			b.Labels, v = append(b.Labels, ch.Channel), append(v, float64(ch.PSI))
 		}
 		b.Series = []report.BarSeries{{Values: v}}
 		s.Charts = append(s.Charts, b)

@@ -135,15 +135,14 @@ func newBounds(cfg Config, drifting bool) bounds {
 // count by their design effect, so that a window of few units needs a larger PSI.
 func (b bounds) channel(s *stat.Scores, p *stat.ChannelProfile) turbofan.ChannelDrift {
 	chance := float64(len(p.Edges)) * (1/s.Reference + 1/s.Independent)
-	d := turbofan.ChannelDrift{
-		Channel: s.Name, PSI: s.PSI, Threshold: max(b.threshold+chance, s.PSIThreshold),
-		KS: s.KS, KSPValue: s.KSP, Wasserstein: s.Wasserstein, MeanShift: s.MeanShift,
-	}
+	threshold, far := max(b.threshold+chance, s.PSIThreshold), s.Wasserstein
 	if p.Std > 0 {
-		d.Wasserstein /= p.Std
+		far /= p.Std
 	}
-	d.Drifted = d.PSI > d.Threshold
-	return d
+	return turbofan.ChannelDrift{
+		Channel: s.Name, PSI: turbofan.Number(s.PSI), Threshold: turbofan.Number(threshold), KS: turbofan.Number(s.KS), KSPValue: turbofan.Number(s.KSP),
+		Wasserstein: turbofan.Number(far), MeanShift: turbofan.Number(s.MeanShift), Drifted: s.PSI > threshold,
+	}
 }
 
 // channelOf returns the profile of a channel that the profile has.
@@ -161,13 +160,14 @@ func conclude(report *turbofan.DriftReport, cfg Config) {
 	ranked := slices.Clone(report.Channels)
 	slices.SortStableFunc(ranked, func(a, b turbofan.ChannelDrift) int { return cmp.Compare(b.PSI/b.Threshold, a.PSI/a.Threshold) })
 	for i := range ranked {
-		report.PSIMean += ranked[i].PSI / float64(len(ranked))
-		report.PSIMax = max(report.PSIMax, ranked[i].PSI)
+		psi := float64(ranked[i].PSI)
+		report.PSIMean += psi / float64(len(ranked))
+		report.PSIMax = max(report.PSIMax, psi)
 	}
 	// Equipment with fewer sensors than Rank is judged by all that it has.
 	rank := min(cfg.Rank, len(ranked))
 	decisive := ranked[rank-1]
-	report.Score, report.Threshold = decisive.PSI, decisive.Threshold
+	report.Score, report.Threshold = float64(decisive.PSI), float64(decisive.Threshold)
 	switch {
 	case decisive.Drifted:
 		report.Verdict, report.Because = turbofan.Drifted, becauseDrifted(report, ranked, rank)

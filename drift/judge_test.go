@@ -151,7 +151,7 @@ func TestHysteresis(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range calm.Channels { // what as many rows give by chance comes on top
-		if chance := float64(len(ref.Profile.Channels[0].Edges)) * (1/float64(ref.Profile.Rows) + 1/float64(calm.Rows)); c.Threshold < cfg.Threshold+chance {
+		if chance := float64(len(ref.Profile.Channels[0].Edges)) * (1/float64(ref.Profile.Rows) + 1/float64(calm.Rows)); float64(c.Threshold) < cfg.Threshold+chance {
 			t.Errorf("%s: threshold %.4f, at least %.4f + %.4f", c.Channel, c.Threshold, cfg.Threshold, chance)
 		}
 	}
@@ -178,7 +178,7 @@ func TestPredictionsAreCompared(t *testing.T) {
 	}
 	_, _, _, shorter := predictions(-40, 40)
 	w := drift.Window{Readings: stored(newFleet(60, 14).read(world{load: 1}, 1000)), Evidence: drift.Evidence{Predictions: same}}
-	if d := judge(t, ref, w).Prediction; d == nil || d.Drifted || d.Channel != reference.PredictionChannel || math.Abs(d.MeanShift) > 1e-9 {
+	if d := judge(t, ref, w).Prediction; d == nil || d.Drifted || d.Channel != reference.PredictionChannel || math.Abs(float64(d.MeanShift)) > 1e-9 {
 		t.Errorf("the same predictions give %+v", d)
 	}
 	w.Predictions = shorter

@@ -112,7 +112,7 @@ func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
 	m.score.Set(r.Score)
 	m.threshold.Set(r.Threshold)
 	for _, c := range r.Channels {
-		m.psi.WithLabelValues(c.Channel).Set(c.PSI)
-		m.ks.WithLabelValues(c.Channel).Set(c.KS)
+		m.psi.WithLabelValues(c.Channel).Set(float64(c.PSI))
+		m.ks.WithLabelValues(c.Channel).Set(float64(c.KS))
 	}
 }

@@ -331,7 +331,7 @@ func conformsObject(v, schema, schemas map[string]any) error {
 // TestAnswersMatchTags holds the encoder that is written by hand to encoding/json and the tags.
 func TestAnswersMatchTags(t *testing.T) {
 	p := ok[[]turbofan.Prediction](t)(newMemoryPredictions().Predict(t.Context(), turbofan.PredictRequest{Readings: []turbofan.Reading{reading("x", 3)}, Explain: true}))[0]
-	p.Drivers[1].Value = 1e21 // NaN is what encoding/json cannot do
+	p.Drivers[0].Value = 1e21 // the other one is NaN
 	p.Warnings = []string{"a <b> & \"c\"", "tab\t"}
 	h := predictionHandler(t, nil, httpapi.Options{}, trivialAnswer(p))
 	var got, want any

@@ -135,9 +135,9 @@ func appendDrivers(dst []byte, drivers []turbofan.Driver) []byte {
 		dst = append(dst, `{"feature":`...)
 		dst = appendString(dst, drivers[i].Feature)
 		dst = append(dst, `,"value":`...)
-		dst = appendFloat(dst, drivers[i].Value)
+		dst = appendFloat(dst, float64(drivers[i].Value))
 		dst = append(dst, `,"contribution":`...)
-		dst = appendFloat(dst, drivers[i].Contribution)
+		dst = appendFloat(dst, float64(drivers[i].Contribution))
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')

@@ -93,7 +93,7 @@ func (m *memoryPredictions) answer(r *turbofan.Reading, explain bool) turbofan.P
 		p.Warnings = []string{fmt.Sprintf("%d sensors are missing", missing), "quotes \" and \\ and \u2028 and \x07"}
 	}
 	if explain {
-		p.Drivers = []turbofan.Driver{{Feature: "sensor_11_rolling_mean_5", Value: 47.25, Contribution: -12.5}, {Feature: "age", Value: math.NaN(), Contribution: 0.1}}
+		p.Drivers = []turbofan.Driver{{Feature: "sensor_11_rolling_mean_5", Value: 47.25, Contribution: -12.5}, {Feature: "age", Value: turbofan.Number(math.NaN()), Contribution: 0.1}}
 	}
 	return p
 }
@@ -219,7 +219,7 @@ func (m *memoryDrift) Check(context.Context) (turbofan.DriftReport, error) {
 	r := turbofan.DriftReport{
 		ID: fmt.Sprintf("d-%d", len(m.reports)+1), At: memoryStart, ModelName: "rul", ModelVersion: "7", Verdict: turbofan.Drifted, Because: "psi(sensor_11)=0.31 > 0.20",
 		Rows: 1500, Units: 20, FromSeq: 1, ToSeq: 1500, Score: 0.31, Threshold: 0.2, PSIMean: 0.1, PSIMax: 0.31,
-		Channels:      []turbofan.ChannelDrift{{Channel: "sensor_11", PSI: 0.31, Threshold: 0.2, KSPValue: math.NaN(), Drifted: true}},
+		Channels:      []turbofan.ChannelDrift{{Channel: "sensor_11", PSI: 0.31, Threshold: 0.2, KSPValue: turbofan.Number(math.NaN()), Drifted: true}},
 		Prediction:    &turbofan.ChannelDrift{Channel: "prediction", PSI: 0.1},
 		NewConditions: []turbofan.NewCondition{{Settings: []float64{35, 0.84, 100}, Rows: 3, Units: 1}},
 		Quality:       []turbofan.QualityIssue{{Kind: "stuck", Channel: "sensor_1", Count: 4, Detail: "one value"}},

@@ -99,7 +99,7 @@ func (m *Model) Explain(row []float32, n int) ([]turbofan.Driver, error) {
 		if best < 0 {
 			break
 		}
-		out = append(out, turbofan.Driver{Feature: m.spec.Columns[best], Value: float64(row[best]), Contribution: e.phi[best]})
+		out = append(out, turbofan.Driver{Feature: m.spec.Columns[best], Value: turbofan.Number(row[best]), Contribution: turbofan.Number(e.phi[best])})
 		e.phi[best] = 0
 	}
 	return out, nil

@@ -20,10 +20,10 @@ type golden struct {
 
 // goldenReading is a reading whose missing sensors are null.
 type goldenReading struct {
-	UnitID   string    `json:"unit_id"`
-	Cycle    int       `json:"cycle"`
-	Settings []float64 `json:"settings"`
-	Sensors  []Number  `json:"sensors"`
+	UnitID   string            `json:"unit_id"`
+	Cycle    int               `json:"cycle"`
+	Settings []float64         `json:"settings"`
+	Sensors  []turbofan.Number `json:"sensors"`
 }
 
 // history returns the readings as they came.
@@ -40,9 +40,9 @@ func (g *golden) history() *turbofan.History {
 
 func (g *golden) keep(readings []turbofan.Reading) {
 	for _, r := range readings {
-		sensors := make([]Number, len(r.Sensors))
+		sensors := make([]turbofan.Number, len(r.Sensors))
 		for j, v := range r.Sensors {
-			sensors[j] = Number(v)
+			sensors[j] = turbofan.Number(v)
 		}
 		g.Readings = append(g.Readings, goldenReading{UnitID: r.UnitID, Cycle: r.Cycle, Settings: r.Settings, Sensors: sensors})
 	}

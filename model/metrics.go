@@ -1,42 +1,14 @@
 package model
 
 import (
-	"encoding/json"
-	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"turbofan"
 	"turbofan/stat"
 )
-
-// Number is a measurement that may be unknown: NaN in Go, null in JSON, never 0.
-type Number float64
-
-// MarshalJSON writes null for a number that is not finite.
-func (n Number) MarshalJSON() ([]byte, error) {
-	if !finite(float64(n)) {
-		return []byte("null"), nil
-	}
-	return json.Marshal(float64(n))
-}
-
-// UnmarshalJSON reads null as NaN.
-func (n *Number) UnmarshalJSON(b []byte) error {
-	if string(b) == "null" {
-		*n = Number(math.NaN())
-		return nil
-	}
-	v, err := strconv.ParseFloat(string(b), 64)
-	if err != nil {
-		return fmt.Errorf("must be a number or null, not %s", b)
-	}
-	*n = Number(v)
-	return nil
-}
 
 // CrossValidation is the protocol of Metrics of units held out in a training.
 const CrossValidation = "cross-validation"
@@ -47,22 +19,22 @@ type Metrics struct {
 	Units  int    `json:"units"`
 	// Protocol is "test" for one prediction a unit at its last cycle, CrossValidation for units held out by fold
 	// and cut at every age from 30 cycles on with equal weight a unit.
-	Protocol    string `json:"protocol"`
-	RMSEClipped Number `json:"rmse_clipped"` // truth clipped at the cap
-	RMSERaw     Number `json:"rmse_raw"`
-	Score       Number `json:"score"` // NASA's, over clipped truth; under cross-validation a mean times the units
-	MAE         Number `json:"mae"`   // clipped
-	R2          Number `json:"r2"`    // clipped
-	RMSE30      Number `json:"rmse_rul30"`
-	Coverage    Number `json:"coverage"`
-	Coverage30  Number `json:"coverage_rul30"`
-	Width       Number `json:"width"`
-	AUC         Number `json:"auc"` // of the failure probability within the horizon
-	Brier       Number `json:"brier"`
+	Protocol    string          `json:"protocol"`
+	RMSEClipped turbofan.Number `json:"rmse_clipped"` // truth clipped at the cap
+	RMSERaw     turbofan.Number `json:"rmse_raw"`
+	Score       turbofan.Number `json:"score"` // NASA's, over clipped truth; under cross-validation a mean times the units
+	MAE         turbofan.Number `json:"mae"`   // clipped
+	R2          turbofan.Number `json:"r2"`    // clipped
+	RMSE30      turbofan.Number `json:"rmse_rul30"`
+	Coverage    turbofan.Number `json:"coverage"`
+	Coverage30  turbofan.Number `json:"coverage_rul30"`
+	Width       turbofan.Number `json:"width"`
+	AUC         turbofan.Number `json:"auc"` // of the failure probability within the horizon
+	Brier       turbofan.Number `json:"brier"`
 	// LateRMSE and LateCoverage are for units replayed as if they had joined late: under cross-validation from a random
 	// age on, under the test protocol from the middle of their readings.
-	LateRMSE     Number `json:"rmse_late"`
-	LateCoverage Number `json:"coverage_late"`
+	LateRMSE     turbofan.Number `json:"rmse_late"`
+	LateCoverage turbofan.Number `json:"coverage_late"`
 	// Reliability compares the failure probability with how often units failed within the horizon, by tenths.
 	Reliability []stat.ReliabilityBin `json:"reliability,omitempty"`
 	// Origins is the same table for the units of each source, where a cross-validation held out units of several; what
@@ -123,12 +95,12 @@ func measure(cfg Config, s []scored) Metrics {
 			ranks, probs, failed = append(ranks, x.a.rank()), append(probs, p), append(failed, fails)
 		}
 	}
-	m.RMSEClipped, m.RMSERaw, m.MAE = Number(math.Sqrt(clipped/w)), Number(math.Sqrt(raw/w)), Number(abs/w)
-	m.Score, m.R2, m.Coverage, m.Width, m.Brier = Number(score), Number(1-clipped/total), Number(in/w), Number(width/w), Number(brier/w)
-	m.RMSE30, m.Coverage30 = Number(math.Sqrt(se30/w30)), Number(in30/w30)
-	m.AUC, m.LateRMSE, m.LateCoverage = Number(math.NaN()), Number(math.NaN()), Number(math.NaN())
+	m.RMSEClipped, m.RMSERaw, m.MAE = turbofan.Number(math.Sqrt(clipped/w)), turbofan.Number(math.Sqrt(raw/w)), turbofan.Number(abs/w)
+	m.Score, m.R2, m.Coverage, m.Width, m.Brier = turbofan.Number(score), turbofan.Number(1-clipped/total), turbofan.Number(in/w), turbofan.Number(width/w), turbofan.Number(brier/w)
+	m.RMSE30, m.Coverage30 = turbofan.Number(math.Sqrt(se30/w30)), turbofan.Number(in30/w30)
+	m.AUC, m.LateRMSE, m.LateCoverage = turbofan.Number(math.NaN()), turbofan.Number(math.NaN()), turbofan.Number(math.NaN())
 	if auc, err := stat.AUC(ranks, failed); err == nil {
-		m.AUC = Number(auc)
+		m.AUC = turbofan.Number(auc)
 	}
 	if bins, err := stat.Reliability(probs, failed, reliabilityBins); err == nil {
 		m.Reliability = bins
@@ -148,7 +120,7 @@ func (m *Metrics) measureLate(limit float64, s []scored) {
 			in++
 		}
 	}
-	m.LateRMSE, m.LateCoverage = Number(math.Sqrt(se/float64(len(s)))), Number(in/float64(len(s)))
+	m.LateRMSE, m.LateCoverage = turbofan.Number(math.Sqrt(se/float64(len(s)))), turbofan.Number(in/float64(len(s)))
 }
 
 // crossMetrics is the table out of fold. Each fold's intervals and probabilities come from a calibration on the other
@@ -203,7 +175,7 @@ func measureCross(cfg Config, s []scored) Metrics {
 		total += x.w
 	}
 	m.Protocol, m.Units = CrossValidation, len(units)
-	m.Score *= Number(float64(len(units)) / total)
+	m.Score *= turbofan.Number(float64(len(units)) / total)
 	return m
 }
 
@@ -248,7 +220,7 @@ func (m *Model) FoldMetrics(at time.Time) []turbofan.Metric {
 // MetricValues returns the cross-validated table by name, for a run; what is not known is left out.
 func (m *Model) MetricValues() map[string]float64 {
 	out := map[string]float64{}
-	for k, v := range map[string]Number{
+	for k, v := range map[string]turbofan.Number{
 		"cv_rmse_clipped": m.metrics.RMSEClipped, "cv_rmse_raw": m.metrics.RMSERaw, "cv_nasa_score": m.metrics.Score, "cv_mae": m.metrics.MAE,
 		"cv_r2": m.metrics.R2, "cv_rmse_rul30": m.metrics.RMSE30, "cv_coverage": m.metrics.Coverage, "cv_width": m.metrics.Width,
 		"cv_auc": m.metrics.AUC, "cv_brier": m.metrics.Brier, "cv_rmse_late": m.metrics.LateRMSE, "cv_coverage_late": m.metrics.LateCoverage,

@@ -339,7 +339,7 @@ func TestExplanationAddsUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, x := range d {
-			sum += x.Contribution
+			sum += float64(x.Contribution)
 		}
 		return a.RUL, sum
 	}
@@ -545,7 +545,7 @@ func TestMetricsByOriginAddUp(t *testing.T) {
 	if len(all.Origins) != 2 || all.Origins[0].Subset != "plant a" || all.Origins[0].Units != 8 || all.Origins[1].Units != 16 {
 		t.Fatalf("by origin: %+v", all.Origins)
 	}
-	square, score := 0.0, model.Number(0)
+	square, score := 0.0, turbofan.Number(0)
 	for _, o := range all.Origins {
 		square += float64(o.Units) * float64(o.RMSEClipped*o.RMSEClipped) / 24
 		score += o.Score

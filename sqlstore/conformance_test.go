@@ -145,12 +145,12 @@ func testEmpty(t *testing.T, s *sqlstore.State) {
 
 func testRoundTrip(t *testing.T, s *sqlstore.State) {
 	full := record("unit é 七", 3)
-	full.Prediction.Drivers = []turbofan.Driver{{Feature: "s11_ewma", Value: 47.25, Contribution: -12.5}, {Feature: `a "b"`, Value: math.NaN(), Contribution: 1e-300}}
+	full.Prediction.Drivers = []turbofan.Driver{{Feature: "s11_ewma", Value: 47.25, Contribution: -12.5}, {Feature: `a "b"`, Value: turbofan.Number(math.NaN()), Contribution: 1e-300}}
 	full.Prediction.Warnings = []string{"sensor_3 is missing", `"quoted" <&>`}
 	plain := record("2", 1)
 	appendRecords(t, s, full, plain)
 	got := must[turbofan.Prediction](t)(s.Prediction(t.Context(), full.Prediction.ID))
-	if !math.IsNaN(got.Drivers[1].Value) {
+	if !math.IsNaN(float64(got.Drivers[1].Value)) {
 		t.Fatalf("driver value is %v, want NaN", got.Drivers[1].Value)
 	}
 	got.Drivers[1].Value, full.Prediction.Drivers[1].Value = 0, 0

@@ -47,14 +47,7 @@ func decodeChannels(b []byte) (settings, sensors []float64, err error) {
 	return values[:nSettings:nSettings], values[nSettings:], nil
 }
 
-// storedDriver is a driver as JSON can hold it: null for a number that is unknown.
-type storedDriver struct {
-	Feature      string   `json:"feature"`
-	Value        *float64 `json:"value"`
-	Contribution *float64 `json:"contribution"`
-}
-
-// encodeDrivers returns nil for no drivers, else the JSON of storedDriver. An infinite number is an error. It is written
+// encodeDrivers returns nil for no drivers, else their JSON. An infinite number is an error. It is written
 // by hand, for every explained answer comes here.
 func encodeDrivers(drivers []turbofan.Driver) (any, error) {
 	if len(drivers) == 0 {
@@ -63,7 +56,7 @@ func encodeDrivers(drivers []turbofan.Driver) (any, error) {
 	b := append(make([]byte, 0, 96*len(drivers)), '[')
 	for i := range drivers {
 		d := &drivers[i]
-		if math.IsInf(d.Value, 0) || math.IsInf(d.Contribution, 0) {
+		if math.IsInf(float64(d.Value), 0) || math.IsInf(float64(d.Contribution), 0) {
 			return nil, fmt.Errorf("encode drivers: %s has an infinite number", d.Feature)
 		}
 		if i > 0 {
@@ -79,8 +72,8 @@ func encodeDrivers(drivers []turbofan.Driver) (any, error) {
 			}
 			b = append(b, name...)
 		}
-		b = appendNumber(append(b, `,"value":`...), d.Value)
-		b = appendNumber(append(b, `,"contribution":`...), d.Contribution)
+		b = appendNumber(append(b, `,"value":`...), float64(d.Value))
+		b = appendNumber(append(b, `,"contribution":`...), float64(d.Contribution))
 		b = append(b, '}')
 	}
 	return string(append(b, ']')), nil
@@ -108,13 +101,9 @@ func decodeDrivers(text string) ([]turbofan.Driver, error) {
 	if text == "" {
 		return nil, nil
 	}
-	var stored []storedDriver
-	if err := json.Unmarshal([]byte(text), &stored); err != nil {
+	var drivers []turbofan.Driver
+	if err := json.Unmarshal([]byte(text), &drivers); err != nil {
 		return nil, fmt.Errorf("decode drivers: %w", err)
-	}
-	drivers := make([]turbofan.Driver, len(stored))
-	for i, d := range stored {
-		drivers[i] = turbofan.Driver{Feature: d.Feature, Value: orNaN(d.Value), Contribution: orNaN(d.Contribution)}
 	}
 	return drivers, nil
 }
@@ -140,11 +129,4 @@ func decodeWarnings(text string) ([]string, error) {
 		return nil, fmt.Errorf("decode warnings: %w", err)
 	}
 	return warnings, nil
-}
-
-func orNaN(v *float64) float64 {
-	if v == nil {
-		return math.NaN()
-	}
-	return *v
 }

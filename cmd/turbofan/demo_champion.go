@@ -23,12 +23,12 @@ type championSubset struct {
 	Subset string `json:"subset"`
 	// RMSE is over all readings of the engines of its quarter that the champion learned from, each answered by those of
 	// its cross-validation that had not; as of the last promotion, so that later engines are missing.
-	Units int          `json:"units"`
-	RMSE  model.Number `json:"rmse"`
+	Units int             `json:"units"`
+	RMSE  turbofan.Number `json:"rmse"`
 	// RMSETest is by the test protocol, at the last reading of test engines that never flew; unknown where there is no
 	// truth file, and for the first subset, whose test engines are its quarter.
-	TestUnits int          `json:"test_units"`
-	RMSETest  model.Number `json:"rmse_test"`
+	TestUnits int             `json:"test_units"`
+	RMSETest  turbofan.Number `json:"rmse_test"`
 }
 
 // subsetComparison is the error of two versions on the engines of a subset that both learned from.
@@ -162,7 +162,7 @@ func (d *demo) judgeChampion(ctx context.Context, version string, m *model.Model
 	out := championSummary{Version: version}
 	sums := d.bySubset(m, func(model.UnitError) bool { return true })
 	for i, q := range d.quarters {
-		c := championSubset{Subset: q.Subset, Units: sums[i].units, RMSE: model.Number(sums[i].rmse()), RMSETest: model.Number(math.NaN())}
+		c := championSubset{Subset: q.Subset, Units: sums[i].units, RMSE: turbofan.Number(sums[i].rmse()), RMSETest: turbofan.Number(math.NaN())}
 		if i > 0 {
 			_, test, err := dataset.LoadCMAPSS(d.loc.Dir, q.Subset)
 			if err != nil {

@@ -36,9 +36,9 @@ type demoSummary struct {
 	FirstFailure string  `json:"first_failure,omitempty"`
 	Outcomes     int     `json:"outcomes"`
 	Latency      struct {
-		P50 model.Number `json:"p50"`
-		P95 model.Number `json:"p95"`
-		P99 model.Number `json:"p99"`
+		P50 turbofan.Number `json:"p50"`
+		P95 turbofan.Number `json:"p95"`
+		P99 turbofan.Number `json:"p99"`
 	} `json:"latency_ms"`
 	Quarters     []quarterSummary `json:"quarters"`
 	Champion     championSummary  `json:"final_champion"`
@@ -51,13 +51,13 @@ type demoSummary struct {
 }
 
 type quarterSummary struct {
-	Name       string       `json:"name"`
-	Subset     string       `json:"subset"`
-	Units      int          `json:"units"`
-	Readings   int          `json:"readings"`
-	RMSEServed model.Number `json:"rmse_served"`
-	RMSEFrozen model.Number `json:"rmse_frozen"`
-	PSIMean    model.Number `json:"psi_mean"` // over the drift reports of the quarter
+	Name       string          `json:"name"`
+	Subset     string          `json:"subset"`
+	Units      int             `json:"units"`
+	Readings   int             `json:"readings"`
+	RMSEServed turbofan.Number `json:"rmse_served"`
+	RMSEFrozen turbofan.Number `json:"rmse_frozen"`
+	PSIMean    turbofan.Number `json:"psi_mean"` // over the drift reports of the quarter
 }
 
 type retrainSummary struct {
@@ -110,10 +110,10 @@ func (d *demo) summarise() demoSummary {
 	if s.Synthetic {
 		s.DataSource = "synthetic"
 	}
-	s.Latency.P50, s.Latency.P95, s.Latency.P99 = model.Number(r.percentile(.5)), model.Number(r.percentile(.95)), model.Number(r.percentile(.99))
+	s.Latency.P50, s.Latency.P95, s.Latency.P99 = turbofan.Number(r.percentile(.5)), turbofan.Number(r.percentile(.95)), turbofan.Number(r.percentile(.99))
 	for i, q := range d.quarters {
 		s.Quarters = append(s.Quarters, quarterSummary{Name: q.Name, Subset: q.Subset, Units: len(q.Units), Readings: r.quarters[i].readings,
-			RMSEServed: model.Number(r.rmse(i)), RMSEFrozen: model.Number(d.frozen.rmse(i)), PSIMean: model.Number(d.psiMean(i))})
+			RMSEServed: turbofan.Number(r.rmse(i)), RMSEFrozen: turbofan.Number(d.frozen.rmse(i)), PSIMean: turbofan.Number(d.psiMean(i))})
 	}
 	for _, t := range r.reports {
 		if t.Verdict == turbofan.Drifted {
@@ -361,7 +361,7 @@ func (d *demo) driftMap() report.Chart {
 		}
 		for _, c := range checks[i].Channels {
 			k := rows[c.Channel]
-			h.Values[k][len(h.Values[k])-1] = c.PSI
+			h.Values[k][len(h.Values[k])-1] = float64(c.PSI)
 		}
 	}
 	return h

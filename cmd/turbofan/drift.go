@@ -294,7 +294,7 @@ func channelCells(c turbofan.ChannelDrift) []string {
 		mark = "drifted"
 	}
 	return []string{c.Channel, fmt.Sprintf("%.3f", c.PSI), fmt.Sprintf("%.3f", c.Threshold), fmt.Sprintf("%.3f", c.KS), fmt.Sprintf("%.2g", c.KSPValue),
-		deviations("%.2f", c.Wasserstein), deviations("%+.2f", c.MeanShift), mark}
+		deviations("%.2f", float64(c.Wasserstein)), deviations("%+.2f", float64(c.MeanShift)), mark}
 }
 
 // deviations prints a number of standard deviations; one that is out of all reason takes no more room than others.

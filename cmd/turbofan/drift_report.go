@@ -53,7 +53,7 @@ func (c *comparison) verdictSection(ranked []turbofan.ChannelDrift) report.Secti
 		Note: "KS is the largest distance between the distribution functions and p its probability under no drift; Wasserstein and the shift of the mean are in standard deviations of the reference."}
 	for _, ch := range ranked {
 		bars.Labels = append(bars.Labels, ch.Channel)
-		bars.Series[0].Values = append(bars.Series[0].Values, ch.PSI)
+		bars.Series[0].Values = append(bars.Series[0].Values, float64(ch.PSI))
 		table.Rows = append(table.Rows, channelCells(ch))
 	}
 	s.Charts, s.Tables = []report.Chart{bars}, []report.Table{table}

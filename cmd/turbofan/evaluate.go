@@ -247,11 +247,11 @@ func printMetrics(w io.Writer, table []model.Metrics, asJSON bool) error {
 }
 
 // num formats a measurement, "-" where it is not known.
-func num(n model.Number, decimals int) string {
+func num(n turbofan.Number, decimals int) string {
 	if v := float64(n); !math.IsNaN(v) {
 		return strconv.FormatFloat(v, 'f', decimals, 64)
 	}
 	return "-"
 }
 
-func millis(v float64) string { return num(model.Number(v), 2) }
+func millis(v float64) string { return num(turbofan.Number(v), 2) }

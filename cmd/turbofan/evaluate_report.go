@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"turbofan"
 	"turbofan/model"
 	"turbofan/report"
 )
@@ -42,7 +43,7 @@ func evaluationPage(table []model.Metrics, promised float64) report.Page {
 		for _, b := range []*report.Bars{&coverage, &rmse} {
 			b.Labels = append(b.Labels, m.Subset)
 		}
-		for j, v := range [][2]model.Number{{m.Coverage, m.RMSEClipped}, {m.Coverage30, m.RMSE30}} {
+		for j, v := range [][2]turbofan.Number{{m.Coverage, m.RMSEClipped}, {m.Coverage30, m.RMSE30}} {
 			coverage.Series[j].Values = append(coverage.Series[j].Values, float64(v[0]))
 			rmse.Series[j].Values = append(rmse.Series[j].Values, float64(v[1]))
 		}

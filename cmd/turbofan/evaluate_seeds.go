@@ -35,12 +35,12 @@ type seedRow struct {
 
 // seedSpread is what one measurement was over the seeds.
 type seedSpread struct {
-	Mean   model.Number   `json:"mean"`
-	SD     model.Number   `json:"sd"` // of a single seed; null for one
-	Values []model.Number `json:"values"`
+	Mean   turbofan.Number   `json:"mean"`
+	SD     turbofan.Number   `json:"sd"` // of a single seed; null for one
+	Values []turbofan.Number `json:"values"`
 }
 
-func spreadOf(v []model.Number) seedSpread {
+func spreadOf(v []turbofan.Number) seedSpread {
 	n := float64(len(v))
 	mean, square := 0.0, 0.0
 	for _, x := range v {
@@ -49,9 +49,9 @@ func spreadOf(v []model.Number) seedSpread {
 	for _, x := range v {
 		square += (float64(x) - mean) * (float64(x) - mean)
 	}
-	s := seedSpread{Mean: model.Number(mean), SD: model.Number(math.NaN()), Values: v}
+	s := seedSpread{Mean: turbofan.Number(mean), SD: turbofan.Number(math.NaN()), Values: v}
 	if n > 1 {
-		s.SD = model.Number(math.Sqrt(square / (n - 1)))
+		s.SD = turbofan.Number(math.Sqrt(square / (n - 1)))
 	}
 	return s
 }
@@ -60,27 +60,27 @@ func spreadOf(v []model.Number) seedSpread {
 type seedColumn struct {
 	key, title string
 	decimals   int
-	of         func(model.Metrics) model.Number
+	of         func(model.Metrics) turbofan.Number
 }
 
 func seedColumns() []seedColumn {
 	return []seedColumn{
-		{"rmse_clipped", "RMSE clipped", 2, func(m model.Metrics) model.Number { return m.RMSEClipped }},
-		{"rmse_raw", "RMSE raw", 2, func(m model.Metrics) model.Number { return m.RMSERaw }},
-		{"score", "S", 0, func(m model.Metrics) model.Number { return m.Score }},
-		{"rmse_rul30", "RMSE RUL<=30", 2, func(m model.Metrics) model.Number { return m.RMSE30 }},
-		{"coverage", "coverage", 3, func(m model.Metrics) model.Number { return m.Coverage }},
-		{"coverage_rul30", "cov. RUL<=30", 3, func(m model.Metrics) model.Number { return m.Coverage30 }},
-		{"width", "width", 1, func(m model.Metrics) model.Number { return m.Width }},
-		{"auc", "AUC", 4, func(m model.Metrics) model.Number { return m.AUC }},
-		{"brier", "Brier", 4, func(m model.Metrics) model.Number { return m.Brier }},
+		{"rmse_clipped", "RMSE clipped", 2, func(m model.Metrics) turbofan.Number { return m.RMSEClipped }},
+		{"rmse_raw", "RMSE raw", 2, func(m model.Metrics) turbofan.Number { return m.RMSERaw }},
+		{"score", "S", 0, func(m model.Metrics) turbofan.Number { return m.Score }},
+		{"rmse_rul30", "RMSE RUL<=30", 2, func(m model.Metrics) turbofan.Number { return m.RMSE30 }},
+		{"coverage", "coverage", 3, func(m model.Metrics) turbofan.Number { return m.Coverage }},
+		{"coverage_rul30", "cov. RUL<=30", 3, func(m model.Metrics) turbofan.Number { return m.Coverage30 }},
+		{"width", "width", 1, func(m model.Metrics) turbofan.Number { return m.Width }},
+		{"auc", "AUC", 4, func(m model.Metrics) turbofan.Number { return m.AUC }},
+		{"brier", "Brier", 4, func(m model.Metrics) turbofan.Number { return m.Brier }},
 	}
 }
 
 func newSeedRow(kind string, seeds []int64, measured []model.Metrics) seedRow {
 	row := seedRow{Subset: measured[0].Subset, Model: kind, Protocol: measured[0].Protocol, Units: measured[0].Units, Seeds: seeds, Measured: map[string]seedSpread{}}
 	for _, c := range seedColumns() {
-		var v []model.Number
+		var v []turbofan.Number
 		for _, m := range measured {
 			v = append(v, c.of(m))
 		}

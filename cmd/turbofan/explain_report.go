@@ -91,11 +91,12 @@ func (e *explanation) forceSection() report.Section {
 	}
 	total, rest, others := u.Base, 0.0, 0
 	for i, d := range u.Drivers {
-		total += d.Contribution
+		cycles := float64(d.Contribution)
+		total += cycles
 		if i < forceBars {
-			add(d.Feature+" = "+report.Short(d.Value), d.Contribution)
+			add(d.Feature+" = "+report.Short(float64(d.Value)), cycles)
 		} else {
-			rest, others = rest+d.Contribution, others+1
+			rest, others = rest+cycles, others+1
 		}
 	}
 	if others > 0 {

@@ -34,7 +34,7 @@ func TestExplainCommand(t *testing.T) {
 	}
 	sum := e.Unit.Base
 	for _, d := range e.Unit.Drivers {
-		sum += d.Contribution
+		sum += float64(d.Contribution)
 	}
 	if math.Abs(max(0, min(sum, 125))-e.Unit.RUL) > 0.01 {
 		t.Errorf("base and contributions sum to %.3f, the answer is %.3f", sum, e.Unit.RUL)
@@ -106,7 +106,7 @@ func TestExplainPictures(t *testing.T) {
 	}
 	e.Unit = explainedRow{UnitID: "7", Cycle: 12, RUL: 47.5, Base: 60}
 	for i := range 20 {
-		e.Unit.Drivers = append(e.Unit.Drivers, turbofan.Driver{Feature: fmt.Sprintf("f%d", i), Value: float64(i), Contribution: float64(i%2)*2 - 1.625})
+		e.Unit.Drivers = append(e.Unit.Drivers, turbofan.Driver{Feature: fmt.Sprintf("f%d", i), Value: turbofan.Number(i), Contribution: turbofan.Number(i%2)*2 - 1.625})
 	}
 	page := e.pictures()
 	if len(page.Sections) != 3 {

@@ -82,7 +82,7 @@ func modelPage(m *model.Model) report.Page {
 	}
 }
 
-func known(n model.Number, decimals int) string {
+func known(n turbofan.Number, decimals int) string {
 	if math.IsNaN(float64(n)) || math.IsInf(float64(n), 0) {
 		return "unknown"
 	}
