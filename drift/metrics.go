@@ -2,6 +2,7 @@ package drift
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -13,7 +14,8 @@ type metrics struct {
 	psi, ks                                 *prometheus.GaugeVec
 	psiMean, score, threshold               prometheus.Gauge
 	conditions, rows, units, rmse, rmseKept prometheus.Gauge
-	outside, estimated                      prometheus.Gauge
+	outside, estimated, pending             prometheus.Gauge
+	checkOK, askOK                          prometheus.Gauge
 	checks, triggers                        *prometheus.CounterVec
 	seconds                                 prometheus.Histogram
 	quality                                 *prometheus.GaugeVec
@@ -39,6 +41,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		score:      gauge("turbofan_drift_score", "The statistic that decided the last check: the PSI of the sensor ranked third, or as configured."),
 		threshold:  gauge("turbofan_drift_threshold", "What turbofan_drift_score must exceed for the verdict drift."),
 		conditions: gauge("turbofan_drift_new_conditions", "Operating conditions seen so far that the serving model never saw in training."),
+		pending:    gauge("turbofan_drift_pending_conditions", "New operating conditions among the readings of the last check in which too few units flew to normalise by: answers in them warn."),
 		rows:       gauge("turbofan_drift_window_rows", "Readings that the last check judged."),
 		units:      gauge("turbofan_drift_window_units", "Units that the last check judged."),
 		outside:    gauge("turbofan_drift_units_outside", "Units in the last check that lay outside of how the units of the reference differ from one another at their age."),
@@ -46,6 +49,8 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		estimated:  gauge("turbofan_drift_estimated_rmse", "RMSE in cycles that the intervals of the newest predictions promise, before outcomes are known, else NaN."),
 		rmseKept:   gauge("turbofan_drift_reference_rmse", "RMSE in cycles that the serving version showed in validation, else NaN."),
 		checks:     counter("turbofan_drift_checks_total", "Checks by verdict; error for one that drew none.", "verdict"),
+		checkOK:    gauge("turbofan_drift_check_success", "1 where the last check drew a verdict, 0 where it failed, NaN before the first."),
+		askOK:      gauge("turbofan_drift_retraining_request_success", "0 where the last verdict of drift could not ask for a retraining, else 1, NaN before the first check."),
 		triggers:   counter("turbofan_drift_retraining_requests_total", "Verdicts of drift by what became of them: submitted, active, cooling, early, failed or off.", "result"),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "turbofan_drift_check_seconds", Help: "Time a check took, in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
@@ -61,11 +66,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	for _, k := range qualityKinds() {
 		m.quality.WithLabelValues(k)
 	}
+	for _, unknown := range []prometheus.Gauge{m.checkOK, m.askOK} {
+		unknown.Set(math.NaN())
+	}
 	if reg == nil {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{m.psi, m.ks, m.psiMean, m.score, m.threshold, m.conditions, m.rows, m.units, m.outside, m.estimated, m.rmse, m.rmseKept,
-		m.checks, m.triggers, m.seconds, m.quality} {
+		m.pending, m.checkOK, m.askOK, m.checks, m.triggers, m.seconds, m.quality} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register drift metrics: %w", err)
 		}
@@ -73,9 +81,20 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-func (m *metrics) failed() { m.checks.WithLabelValues(checkError).Inc() }
+func (m *metrics) failed() {
+	m.checks.WithLabelValues(checkError).Inc()
+	m.checkOK.Set(0)
+}
 
-func (m *metrics) trigger(result string) { m.triggers.WithLabelValues(result).Inc() }
+// trigger counts what became of a verdict of drift. An alert ends with the first that is not failed.
+func (m *metrics) trigger(result string) {
+	m.triggers.WithLabelValues(result).Inc()
+	if result == triggerFailed {
+		m.askOK.Set(0)
+	} else {
+		m.askOK.Set(1)
+	}
+}
 
 // reset forgets the channels of the version before.
 func (m *metrics) reset() {
@@ -85,8 +104,19 @@ func (m *metrics) reset() {
 
 func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
 	m.checks.WithLabelValues(string(r.Verdict)).Inc()
+	m.checkOK.Set(1)
+	if r.Verdict != turbofan.Drifted { // nothing to ask for any more
+		m.askOK.Set(1)
+	}
 	m.seconds.Observe(r.Seconds)
 	m.conditions.Set(float64(conditions))
+	pending := 0
+	for _, c := range r.NewConditions {
+		if !c.Commissioned {
+			pending++
+		}
+	}
+	m.pending.Set(float64(pending))
 	m.rows.Set(float64(r.Rows))
 	m.units.Set(float64(r.Units))
 	m.rmse.Set(orNaN(r.RMSE))

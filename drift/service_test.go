@@ -74,7 +74,12 @@ func TestNewConditionIsAnEventNotDrift(t *testing.T) {
 	f := newFleet(60, 5)
 	r.send(t, f.read(world{load: 1}, 1000))
 	r.check(t)
-	r.send(t, f.read(world{load: 4}, 9000))
+	r.send(t, f.read(world{load: 4}, 60))
+	r.check(t)
+	if got := r.value(t, "turbofan_drift_pending_conditions", ""); got != 1 {
+		t.Errorf("turbofan_drift_pending_conditions is %v of a few young units, want 1", got)
+	}
+	r.send(t, f.read(world{load: 4}, 8940))
 	report := r.check(t)
 	if report.Verdict != turbofan.NoDrift || report.Rows != 1000 {
 		t.Errorf("verdict %s over %d rows because %q", report.Verdict, report.Rows, report.Because)
@@ -84,6 +89,9 @@ func TestNewConditionIsAnEventNotDrift(t *testing.T) {
 	}
 	if got := r.value(t, "turbofan_drift_new_conditions", ""); got != 1 {
 		t.Errorf("turbofan_drift_new_conditions is %v, want 1", got)
+	}
+	if got := r.value(t, "turbofan_drift_pending_conditions", ""); got != 0 {
+		t.Errorf("turbofan_drift_pending_conditions is %v, want 0: enough units were seen", got)
 	}
 	r.check(t)
 	r.close(t)
@@ -147,7 +155,14 @@ func TestWithoutChampion(t *testing.T) {
 	if got := r.value(t, "turbofan_drift_checks_total", "error"); got != 1 {
 		t.Errorf("checks_total{error} is %v, want 1", got)
 	}
+	if got := r.value(t, "turbofan_drift_check_success", ""); got != 0 {
+		t.Errorf("the check failed, and turbofan_drift_check_success is %v", got)
+	}
 	r.serve(t, pumpReference(t))
+	r.check(t) // too little to judge is a verdict
+	if got := r.value(t, "turbofan_drift_check_success", ""); got != 1 {
+		t.Errorf("the check drew a verdict, and turbofan_drift_check_success is %v", got)
+	}
 	if err := r.Ready(context.Background()); err != nil {
 		t.Error(err)
 	}

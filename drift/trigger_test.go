@@ -151,8 +151,14 @@ func TestRetrainingAway(t *testing.T) {
 		if got := r.value(t, "turbofan_drift_retraining_requests_total", "failed"); got != 1 {
 			t.Errorf("failed requests %v, want 1", got)
 		}
+		if got := r.value(t, "turbofan_drift_retraining_request_success", ""); got != 0 {
+			t.Errorf("nobody was asked, and turbofan_drift_retraining_request_success is %v", got)
+		}
 		f.err = nil
 		expect(t, r, "job-1", "")
+		if got := r.value(t, "turbofan_drift_retraining_request_success", ""); got != 1 {
+			t.Errorf("a job was created, and turbofan_drift_retraining_request_success is %v", got)
+		}
 	})
 }
 

@@ -129,6 +129,18 @@ func (s *Service) fail(ctx context.Context, what string, err error) {
 	}
 }
 
+// refreshed says that the last refresh left nothing undone: what the registry names serves, or is tried.
+func (s *Service) refreshed() bool {
+	s.statusMu.Lock()
+	defer s.statusMu.Unlock()
+	for _, reason := range s.trials {
+		if reason != "" {
+			return false
+		}
+	}
+	return s.lastFailure == ""
+}
+
 // recovered forgets a failure once what serves is what should.
 func (s *Service) recovered() {
 	s.statusMu.Lock()

@@ -73,7 +73,8 @@ func counter(t *testing.T, g prometheus.Gatherer, name string) float64 {
 	}
 	for _, f := range families {
 		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
+			m := f.GetMetric()[0]
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is nil, and 0
 		}
 	}
 	t.Fatalf("there is no metric %s", name)
@@ -119,6 +120,9 @@ func TestBadChampionNeverServes(t *testing.T) {
 			if n := counter(t, metrics, "turbofan_model_refresh_failures_total"); n != 3 {
 				t.Errorf("%v failures counted, want 3", n)
 			}
+			if ok := counter(t, metrics, "turbofan_model_refresh_success"); ok != 0 {
+				t.Errorf("the refresh failed, and turbofan_model_refresh_success is %v", ok)
+			}
 			if n := strings.Count(log.String(), "the champion cannot serve"); n != 1 {
 				t.Errorf("said %d times, want once:\n%s", n, log)
 			}
@@ -134,6 +138,9 @@ func TestBadChampionNeverServes(t *testing.T) {
 			}
 			if v := must[turbofan.Serving](t)(s.Serving(t.Context())); v.ModelVersion != sound || v.LastFailure != "" || v.Swaps != 1 {
 				t.Errorf("serving %+v, want version %s and no failure", v, sound)
+			}
+			if ok := counter(t, metrics, "turbofan_model_refresh_success"); ok != 1 {
+				t.Errorf("what should serve does, and turbofan_model_refresh_success is %v", ok)
 			}
 		})
 	}

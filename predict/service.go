@@ -167,7 +167,7 @@ func New(cfg Config, registry turbofan.Registry, stores Stores, reg prometheus.R
 		s.shards[i].units = map[string]*unit{}
 	}
 	var err error
-	s.metrics, err = newMetrics(reg, s.liveUnits)
+	s.metrics, err = newMetrics(reg, s.liveUnits, s.refreshed)
 	return s, err
 }
 
@@ -304,7 +304,7 @@ type shadowMetrics struct {
 	difference prometheus.Histogram
 }
 
-func newMetrics(reg prometheus.Registerer, units func() int) (metrics, error) {
+func newMetrics(reg prometheus.Registerer, units func() int, refreshed func() bool) (metrics, error) {
 	m := metrics{
 		info:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "turbofan_model_info", Help: "The model version that serves; the value is always 1."}, []string{"model_name", "model_version"}),
 		swaps:    prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_model_swaps_total", Help: "Model versions that began to serve."}),
@@ -324,11 +324,17 @@ func newMetrics(reg prometheus.Registerer, units func() int) (metrics, error) {
 			Buckets: []float64{0.5, 1, 2, 5, 10, 20, 40, 80}}),
 	}
 	live := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "turbofan_live_units", Help: "Units with live state in memory."}, func() float64 { return float64(units()) })
+	current := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "turbofan_model_refresh_success", Help: "0 while a version that the registry names cannot be fetched or is refused, else 1."}, func() float64 {
+		if refreshed() {
+			return 1
+		}
+		return 0
+	})
 	if reg == nil {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.info, m.swaps, m.failures, m.rebuilds, m.rebuild, live,
+	for _, c := range []prometheus.Collector{m.info, m.swaps, m.failures, m.rebuilds, m.rebuild, live, current,
 		m.answers, m.trial, m.share, m.shadow.answers, m.shadow.dropped, m.shadow.failures, m.shadow.waiting, m.shadow.difference} {
 		errs = append(errs, reg.Register(c))
 	}

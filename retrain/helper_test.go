@@ -278,7 +278,8 @@ func gather(g prometheus.Gatherer) ([]*dto, error) {
 	families, err := g.Gather()
 	var out []*dto
 	for _, f := range families {
-		out = append(out, &dto{f.GetName(), f.GetMetric()[0].GetCounter().GetValue()})
+		m := f.GetMetric()[0]
+		out = append(out, &dto{f.GetName(), m.GetCounter().GetValue() + m.GetGauge().GetValue()}) // one of them is nil, and 0
 	}
 	return out, err
 }

@@ -456,6 +456,34 @@ func TestCancelWhileItRuns(t *testing.T) {
 	}
 }
 
+// An alert about a job that failed must outlive a restart and end with the next one that does not.
+func TestLastEndIsTold(t *testing.T) {
+	p := newPlant(t)
+	p.start(options{idle: true})
+	if got := p.counter("turbofan_retraining_success"); !math.IsNaN(got) {
+		t.Errorf("before any job it is %v, want NaN", got)
+	}
+	for i, c := range []struct {
+		status turbofan.JobStatus
+		want   float64
+	}{
+		{turbofan.JobFailure, 0}, {turbofan.JobCancelled, 0}, {turbofan.JobRefused, 1}, {turbofan.JobFailure, 0}, {turbofan.JobSuccess, 1},
+	} {
+		j := turbofan.Job{ID: fmt.Sprint("job-", i), Status: turbofan.JobPending, CreatedAt: time.Now().UTC()}
+		if err := p.state.CreateJob(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+		j.Status = c.status
+		if err := p.state.UpdateJob(t.Context(), j); err != nil {
+			t.Fatal(err)
+		}
+		p.start(options{idle: true}) // a new process over the same store
+		if got := p.counter("turbofan_retraining_success"); got != c.want {
+			t.Errorf("after job %d, %s, it is %v, want %v", i, c.status, got, c.want)
+		}
+	}
+}
+
 func TestRestartResumesFromPending(t *testing.T) {
 	p := newPlant(t)
 	hold := make(chan struct{})

@@ -146,7 +146,7 @@ func New(cfg Config, registry turbofan.Registry, tracking turbofan.Tracking, sto
 	if err := os.MkdirAll(cfg.WorkDir, 0o755); err != nil {
 		return nil, fmt.Errorf("open retraining service: %w", err)
 	}
-	m, err := newMetrics(reg)
+	m, err := newMetrics(reg, stores.Jobs, log)
 	if err != nil {
 		return nil, fmt.Errorf("open retraining service: %w", err)
 	}
@@ -463,30 +463,4 @@ func newID() string {
 	var b [8]byte
 	rand.Read(b[:]) // never fails, see crypto/rand
 	return hex.EncodeToString(b[:])
-}
-
-type metrics struct {
-	jobs       *prometheus.CounterVec
-	promotions prometheus.Counter
-	seconds    prometheus.Histogram
-	rollbacks  prometheus.Counter
-	champion   *prometheus.GaugeVec
-}
-
-func newMetrics(reg prometheus.Registerer) (metrics, error) {
-	m := metrics{
-		jobs:       prometheus.NewCounterVec(prometheus.CounterOpts{Name: "turbofan_retraining_jobs_total", Help: "Retraining jobs that ended, by how."}, []string{"status"}),
-		promotions: prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_promotions_total", Help: "Challengers that became champion."}),
-		rollbacks:  prometheus.NewCounter(prometheus.CounterOpts{Name: "turbofan_rollbacks_total", Help: "Champions that were taken back because their live error was worse."}),
-		seconds:    prometheus.NewHistogram(prometheus.HistogramOpts{Name: "turbofan_retraining_seconds", Help: "Time from the start to the end of a retraining job.", Buckets: prometheus.ExponentialBuckets(1, 2, 12)}),
-		champion:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "turbofan_gate_rmse", Help: "RMSE at the last gate, in cycles, of champion and challenger by group of units."}, []string{"model", "group"}),
-	}
-	// From the start, so that the first failure is an increase.
-	for _, status := range []turbofan.JobStatus{turbofan.JobSuccess, turbofan.JobFailure, turbofan.JobRefused, turbofan.JobCancelled} {
-		m.jobs.WithLabelValues(string(status))
-	}
-	if reg == nil {
-		return m, nil
-	}
-	return m, errors.Join(reg.Register(m.jobs), reg.Register(m.promotions), reg.Register(m.rollbacks), reg.Register(m.seconds), reg.Register(m.champion))
 }
