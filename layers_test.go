@@ -1,14 +1,12 @@
 package turbofan_test
 
 import (
-	"cmp"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -58,77 +56,6 @@ var house = map[string][]string{
 	// tests' own: a real PostgreSQL server, and ports
 	"internal/postgrestest": {},
 	"internal/porttest":     {},
-}
-
-// architecture is the page that tells a newcomer of the house.
-const architecture = "docs/architecture.md"
-
-// word is a word of the picture, such as a room's name.
-var word = regexp.MustCompile(`[a-z/0-9]+`)
-
-// TestArchitecturePage holds the page to the table: its picture shows each room once, above all that the room may enter,
-// and its table of rooms has a row for each and no other.
-func TestArchitecturePage(t *testing.T) {
-	text, err := os.ReadFile(architecture)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, found := strings.Cut(string(text), "```\n")
-	picture, _, ended := strings.Cut(after, "```\n")
-	if !found || !ended {
-		t.Fatalf("%s has no picture", architecture)
-	}
-	floor, drawn, below := map[string]int{}, map[string]int{}, 0
-	for line := range strings.Lines(picture) {
-		if n, err := strconv.Atoi(strings.TrimSpace(line[:min(5, len(line))])); err == nil {
-			below = n
-		}
-		for _, w := range word.FindAllString(line, -1) {
-			floor[w] = below
-			drawn[w]++
-		}
-	}
-	rows := map[string]int{}
-	for _, m := range regexp.MustCompile("(?m)^\\| \\[`([a-z/]+)`\\]\\(").FindAllStringSubmatch(string(text), -1) {
-		rows[m[1]]++
-	}
-	for room, allowed := range house {
-		name := cmp.Or(room, module)
-		if drawn[name] != 1 || rows[name] != 1 {
-			t.Errorf("%s: %s stands %d times in the picture and has %d rows in the table of rooms: it needs one of each", architecture, name, drawn[name], rows[name])
-		}
-		delete(rows, name)
-		for _, other := range allowed {
-			if other = cmp.Or(other, module); other != "*" && floor[name] <= floor[other] {
-				t.Errorf("%s: the picture shows %s on floor %d and %s, which it may import, on floor %d", architecture, name, floor[name], other, floor[other])
-			}
-		}
-	}
-	for name := range rows {
-		t.Errorf("%s: the table of rooms has a row for %s, which is no room of the house", architecture, name)
-	}
-}
-
-// link is a link of a Markdown page to a file of the repository, without its anchor.
-var link = regexp.MustCompile(`\]\(([^):#]+)[^)]*\)`)
-
-// TestLinks follows the links of every page to other files.
-func TestLinks(t *testing.T) {
-	pages, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range append(pages, "README.md", "CHANGELOG.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
-				t.Errorf("%s: the link to %s leads nowhere: %v", page, m[1], err)
-			}
-		}
-	}
 }
 
 // ground packages compute; they may not touch the world.
