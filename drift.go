@@ -107,14 +107,17 @@ type QualityIssue struct {
 
 // DriftService watches whether the world still looks like the training data.
 type DriftService interface {
-	// Check judges the newest readings now. One check runs at a time; a second waits for its turn.
+	// Check judges the newest readings now. One check runs at a time; a second waits for its turn. ENotFound while there is
+	// no champion; too few readings are a verdict, not an error.
 	Check(ctx context.Context) (DriftReport, error)
-	// Reports returns the newest reports, newest first.
+	// Reports returns the newest reports, newest first; limit is at least 1.
 	Reports(ctx context.Context, limit int) ([]DriftReport, error)
 }
 
 // DriftStore keeps drift reports.
 type DriftStore interface {
+	// SaveReport stores r, in the place of a report with the same id; when it returns nil, r is on disk.
 	SaveReport(ctx context.Context, r DriftReport) error
+	// Reports returns the newest reports, newest first; a limit of 0 means no bound.
 	Reports(ctx context.Context, limit int) ([]DriftReport, error)
 }

@@ -95,9 +95,11 @@ type RetrainRequest struct {
 type RetrainingService interface {
 	// Submit creates a job. EConflict when one is already active; its message names that job.
 	Submit(ctx context.Context, req RetrainRequest) (Job, error)
+	// Job returns a job by its id, or ENotFound.
 	Job(ctx context.Context, id string) (Job, error)
+	// Jobs returns the newest jobs, newest first; limit is at least 1.
 	Jobs(ctx context.Context, limit int) ([]Job, error)
-	// Cancel stops a job that waits or runs; a job that has ended is an EConflict.
+	// Cancel stops a job that waits or runs. One that has ended is EConflict, one that never was ENotFound.
 	Cancel(ctx context.Context, id string) (Job, error)
 }
 
@@ -108,7 +110,8 @@ type JobStore interface {
 	// UpdateJob replaces a job; ENotFound when there is none of that id, EConflict when it has ended and the
 	// replacement has not.
 	UpdateJob(ctx context.Context, j Job) error
+	// Job returns a job by its id, or ENotFound.
 	Job(ctx context.Context, id string) (Job, error)
-	// Jobs returns the newest jobs, newest first.
+	// Jobs returns the newest jobs, newest first; a limit of 0 means no bound.
 	Jobs(ctx context.Context, limit int) ([]Job, error)
 }

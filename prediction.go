@@ -88,11 +88,11 @@ type Serving struct {
 type PredictionService interface {
 	// Predict answers each reading in order. A batch is answered whole or not at all.
 	Predict(ctx context.Context, req PredictRequest) ([]Prediction, error)
-	// Units lists units, the newest reading first.
+	// Units lists units, the newest reading first, without the first offset of them; limit is at least 1.
 	Units(ctx context.Context, limit, offset int) ([]UnitSummary, error)
-	// Unit returns one unit with its recent predictions.
+	// Unit returns one unit with its recent predictions; ENotFound for one that never sent a reading.
 	Unit(ctx context.Context, unitID string) (UnitStatus, error)
-	// Prediction returns a logged prediction by its id.
+	// Prediction returns a logged prediction by its id, or ENotFound.
 	Prediction(ctx context.Context, id string) (Prediction, error)
 	// Serving says which model answers; EUnavailable while none does.
 	Serving(ctx context.Context) (Serving, error)

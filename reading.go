@@ -137,7 +137,7 @@ type ReadingStore interface {
 	History(ctx context.Context, unitID string, throughCycle int) ([]Reading, error)
 	// Readings returns readings in order of arrival.
 	Readings(ctx context.Context, q ReadingQuery) ([]StoredReading, error)
-	// Units lists the units seen, newest reading first.
+	// Units lists the units seen, the newest reading first, without the first offset of them; a limit of 0 means no bound.
 	Units(ctx context.Context, limit, offset int) ([]UnitSummary, error)
 }
 

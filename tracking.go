@@ -58,9 +58,12 @@ type Tracking interface {
 	// StartRun creates a run in the experiment of that name, which it creates when it is new. The run began when it says:
 	// a run that is written down once the work is done lasts as long as the work did. The zero time is now.
 	StartRun(ctx context.Context, experiment, runName string, tags map[string]string, began time.Time) (RunInfo, error)
+	// LogBatch adds metrics, parameters and tags to a run. A parameter keeps its first value: another one is EInvalid. A metric
+	// without a time is of now.
 	LogBatch(ctx context.Context, runID string, metrics []Metric, params, tags map[string]string) error
-	// LogArtifacts copies the files below dir to path below the run's artifact root.
+	// LogArtifacts copies the files below dir to path below the run's artifact root; an empty path is the root.
 	LogArtifacts(ctx context.Context, runID, path, dir string) error
+	// EndRun gives a run its status, RunFinished, RunFailed or RunKilled (others are EInvalid), and its end, which is now.
 	EndRun(ctx context.Context, runID string, status RunStatus) error
 }
 

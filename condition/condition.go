@@ -260,7 +260,8 @@ func distance(center, tolerance, settings []float64) float64 {
 	return sum
 }
 
-// Find returns the index of the condition that settings belong to, or -1 for one that is not known.
+// Find returns the index of the condition that settings belong to, the nearest within Config.Tolerance of every setting, or
+// -1 for one that is not known. settings has as many values as Config.Tolerance.
 func (n *Normalizer) Find(settings []float64) int {
 	best, bestDist := -1, math.Inf(1)
 	for k := range n.Regimes {

@@ -53,7 +53,7 @@ type console struct {
 }
 
 // New returns the console's pages: /, /units/{id}, /models, /drift and /jobs. How often each is asked for is counted in
-// reg.
+// reg. A service that is missing, or a Config that breaks a rule, is an error.
 func New(cfg Config, s Services, reg prometheus.Registerer, log *slog.Logger) (http.Handler, error) {
 	switch {
 	case s.Predict == nil || s.Feedback == nil || s.Retrain == nil || s.Drift == nil || s.Registry == nil:

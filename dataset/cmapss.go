@@ -105,7 +105,8 @@ func ReadCMAPSS(r io.Reader, file, name string) (*Set, error) {
 	return &Set{Name: name, Schema: p.schema, Units: p.units, Digest: src.digest()}, nil
 }
 
-// ReadRUL reads a truth file: one whole number of cycles a line, for the test units in order.
+// ReadRUL reads a truth file: one whole number of cycles a line, for the test units in order. A line that is none is EInvalid
+// and named by file and line.
 func ReadRUL(r io.Reader, file string) ([]float64, error) {
 	var out []float64
 	err := eachLine(newSource(r, file), file, func(line []byte, number int) error {

@@ -72,8 +72,9 @@ func (t Take) from(u int, h *turbofan.History) (int, bool) {
 	return t.Start[u], t.Start[u] >= 1 && t.Start[u] < len(h.Readings)
 }
 
-// Transform replays histories from their first reading and returns one row for each reading. Conditions that training
-// did not know are commissioned first.
+// Transform replays histories from their first reading and returns one row of len(s.Columns) values for each reading.
+// Conditions that training did not know are commissioned first. A reading of another schema is EInvalid, one that is not
+// after the one before it EConflict.
 func (s *Spec) Transform(ctx context.Context, units []turbofan.History) (*Rows, error) {
 	return s.TransformSome(ctx, units, Take{})
 }

@@ -272,7 +272,8 @@ func (s *Spec) validateRange() error {
 
 // Fit learns the recipe from training histories: the conditions, the sensors that vary and the health index, whose
 // label is min(RUL, cap). Histories whose end is not known count for everything but the health index. It stops with ctx's
-// error when ctx ends, as every pass over histories here does.
+// error when ctx ends, as every pass over histories here does. EInvalid are a configuration or schema that breaks a rule,
+// readings of another schema, none at all, and sensors of which none varies.
 func Fit(ctx context.Context, cfg Config, schema turbofan.Schema, units []turbofan.History) (*Spec, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err

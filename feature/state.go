@@ -72,7 +72,9 @@ func (s *Spec) longestWindow() int {
 }
 
 // Step moves st by one reading, whose cycle must be above st.LastCycle, and fills row, which has len(s.Columns) values
-// or is nil where none is wanted. Missing values are NaN. It returns the operating condition as Commissioner.Normalize does. It does not allocate.
+// or is nil where none is wanted. Missing values are NaN. It returns the operating condition as Commissioner.Normalize does.
+// A cycle that is not above is EConflict, a reading or row of another width EInvalid; st is then as it was. It does not
+// allocate.
 func (s *Spec) Step(st *State, c *condition.Commissioner, r *turbofan.Reading, row []float32) (int, condition.Status, error) {
 	if r.Cycle <= st.LastCycle {
 		return 0, 0, turbofan.Errorf(turbofan.EConflict, "cycle %d of unit %s is not after cycle %d, its newest", r.Cycle, r.UnitID, st.LastCycle)

@@ -37,7 +37,7 @@ type GuardConfig struct {
 // GuardMetrics are the metrics of all guards of a process.
 type GuardMetrics struct{ refused, limited *prometheus.CounterVec }
 
-// NewGuardMetrics registers the metrics of guards.
+// NewGuardMetrics registers the metrics of guards; a nil reg keeps them out of sight. It fails where reg has them already.
 func NewGuardMetrics(reg prometheus.Registerer) (*GuardMetrics, error) {
 	m := &GuardMetrics{
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "turbofan_auth_refusals_total", Help: "Requests refused for their key, by role asked and reason."}, []string{"role", "reason"}),

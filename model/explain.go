@@ -42,7 +42,7 @@ func (m *Model) shap(row []float32, phi, one []float64) (base float64, err error
 }
 
 // PrepareReasons builds what explanations need of the trees. The first one would do it otherwise, and take a few
-// milliseconds longer than the next.
+// milliseconds longer than the next. An error means that a tree cannot be explained, in a damaged model.
 func (m *Model) PrepareReasons() error {
 	e := m.scratch.Get().(*explanation)
 	defer m.scratch.Put(e)

@@ -163,7 +163,8 @@ func (m *Model) Importances() []Importance {
 	return out
 }
 
-// PredictHistories answers every reading of every history, replayed from its first reading.
+// PredictHistories answers every reading of every history, replayed from its first reading: out[i][j] is the answer to
+// reading j of units[i]. Errors are those of feature.Spec.Step, and ctx's when ctx ends.
 func (m *Model) PredictHistories(ctx context.Context, units []turbofan.History) ([][]Answer, error) {
 	comm, err := m.spec.Commission(units)
 	if err != nil {

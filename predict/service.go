@@ -79,8 +79,7 @@ func (c Config) validate() error {
 	return nil
 }
 
-// Stores are the places where the service reads and writes. Readings may be nil: the service then knows no past but
-// what it has heard itself, and answers stateless requests and live units only.
+// Stores are the places where the service reads and writes.
 type Stores struct {
 	Readings    turbofan.ReadingStore
 	Predictions turbofan.PredictionStore
@@ -150,7 +149,8 @@ func (m *served) foreign(r *turbofan.Reading, anyAge bool) bool {
 	return (anyAge || r.Cycle <= n.Config.HealthyCycles) && n.Find(r.Settings) < 0
 }
 
-// New returns a service that serves nothing yet: call Refresh or Run.
+// New returns a service that serves nothing yet: call Refresh or Run. It makes CacheDir. A nil reg keeps no metrics; log
+// must be there. A configuration that breaks a rule, or a store that is missing, is EInvalid.
 func New(cfg Config, registry turbofan.Registry, stores Stores, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -206,7 +206,7 @@ func (s *Service) current() (*lanes, error) {
 	return nil, turbofan.Errorf(turbofan.EUnavailable, "no model serves yet: the registry has no version of %q with alias %q", s.cfg.ModelName, s.cfg.Alias)
 }
 
-// Serving says which model answers.
+// Serving says which model answers; EUnavailable, with the reason, while none does.
 func (s *Service) Serving(context.Context) (turbofan.Serving, error) {
 	l, err := s.current()
 	if err != nil {
@@ -232,7 +232,7 @@ func (s *Service) Units(ctx context.Context, limit, offset int) ([]turbofan.Unit
 	return s.stores.Readings.Units(ctx, limit, offset)
 }
 
-// Unit returns one unit with its recent predictions, oldest first.
+// Unit returns one unit with its newest Config.Recent predictions, oldest first; ENotFound for one that never sent a reading.
 func (s *Service) Unit(ctx context.Context, unitID string) (turbofan.UnitStatus, error) {
 	h, err := s.stores.Readings.History(ctx, unitID, 0)
 	if err != nil {

@@ -195,7 +195,7 @@ func (r *Reference) Further(ratio float64) (n int, ok bool) {
 }
 
 // Learn makes the reference of histories that no model learned from: it finds their conditions by itself and watches
-// every sensor that varies.
+// every sensor that varies. EInsufficient where none does; readings must be of schema.
 func Learn(cfg Config, schema turbofan.Schema, units []turbofan.History) (*Reference, error) {
 	samples := func(yield func(condition.Sample) bool) {
 		for u := range units {
@@ -237,8 +237,8 @@ func (r *Reference) Normalize(x *turbofan.Reading, regime *condition.Regime, z [
 	}
 }
 
-// SetPredictions keeps the distribution of predictions that the model made of units it did not learn from, with the age
-// in cycles and the number of the unit of each.
+// SetPredictions keeps the distribution of predictions, in cycles, that the model made of units it did not learn from. age (in
+// cycles) and unit (any number that tells units apart) are parallel to rul. Errors are those of stat.BuildProfile.
 func (r *Reference) SetPredictions(rul []float64, age, unit []int) error {
 	p, err := stat.BuildProfile([]string{PredictionChannel}, [][]float64{rul}, age, unit, len(r.Profile.Channels[0].Edges)+1, r.Profile.AgeEdges)
 	if err != nil {

@@ -140,7 +140,8 @@ func (s *Service) refresh(ctx context.Context) {
 	}
 }
 
-// Try begins, changes or ends a trial.
+// Try begins, changes or ends a trial. EInvalid are another alias, a share that is not above 0 and at most 1, and a version
+// that could not serve; EConflict is a trial of the champion, or without one; ENotFound a version that is not there.
 func (s *Service) Try(ctx context.Context, t turbofan.Trial) (turbofan.ModelList, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

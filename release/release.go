@@ -46,7 +46,7 @@ type Service struct {
 
 var _ turbofan.ReleaseService = (*Service)(nil)
 
-// New returns a service that releases versions of one model. server may be nil.
+// New returns a service that releases versions of one model; EInvalid without its name. server may be nil, log not.
 func New(cfg Config, registry turbofan.Registry, server Server, log *slog.Logger) (*Service, error) {
 	if cfg.ModelName == "" {
 		return nil, turbofan.Invalid("release.model_name", "is missing")

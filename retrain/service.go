@@ -138,7 +138,8 @@ type Service struct {
 
 var _ turbofan.RetrainingService = (*Service)(nil)
 
-// New returns a service; its jobs are worked on by Run.
+// New returns a service; its jobs are worked on by Run. It makes WorkDir. A nil reg keeps no metrics; log must be there. A
+// configuration that breaks a rule is EInvalid.
 func New(cfg Config, registry turbofan.Registry, tracking turbofan.Tracking, stores Stores, baseline Baseline, reg prometheus.Registerer, log *slog.Logger) (*Service, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -153,7 +154,7 @@ func New(cfg Config, registry turbofan.Registry, tracking turbofan.Tracking, sto
 	return &Service{cfg: cfg, registry: registry, tracking: tracking, stores: stores, baseline: baseline, log: log, metrics: m, wake: make(chan struct{}, 1), began: time.Now(), id: newID()}, nil
 }
 
-// Submit creates a job; EConflict, naming it, when one is active.
+// Submit creates a job; EConflict, naming it, when one is active, EInvalid for a reason of more than 2,000 bytes.
 func (s *Service) Submit(ctx context.Context, req turbofan.RetrainRequest) (turbofan.Job, error) {
 	const maxReason = 2000
 	if len(req.Reason) > maxReason {
@@ -181,7 +182,7 @@ func (s *Service) poke() {
 	}
 }
 
-// Job returns one job.
+// Job returns a job by its id, or ENotFound.
 func (s *Service) Job(ctx context.Context, id string) (turbofan.Job, error) {
 	return s.stores.Jobs.Job(ctx, id)
 }

@@ -46,7 +46,8 @@ type Runner struct {
 }
 
 // Run streams until the plan or ctx ends. A request that fails is reported to Hooks.Sent and the stream goes on: a
-// plant does not stop because a server does. It returns the first tick that was not sent whole.
+// plant does not stop because a server does. It returns the first tick that was not sent whole. The error is ctx's, that
+// of Hooks.Tick, or EInvalid for a Runner without a plan or a service.
 func (r *Runner) Run(ctx context.Context) (int, error) {
 	if r.Plan == nil || r.Predictions == nil || r.Feedback == nil {
 		return 0, turbofan.Invalid("simulate.runner", "needs a plan, a prediction service and a feedback service")

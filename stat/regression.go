@@ -22,7 +22,8 @@ func RMSE(pred, truth []float64) (float64, error) {
 	return math.Sqrt(sum / float64(len(pred))), nil
 }
 
-// MAE is the mean absolute error of pred against truth, in their unit (cycles).
+// MAE is the mean absolute error of pred against truth, in their unit (cycles). The
+// slices are of equal length, not empty, and finite.
 func MAE(pred, truth []float64) (float64, error) {
 	if err := paired("pred", pred, "truth", truth); err != nil {
 		return 0, fmt.Errorf("compute MAE: %w", err)
@@ -89,7 +90,8 @@ func Coverage(lower, upper, truth []float64) (float64, error) {
 	return float64(inside) / float64(len(truth)), nil
 }
 
-// MeanWidth is the mean of upper - lower, in their unit.
+// MeanWidth is the mean of upper - lower, in their unit. The slices are of equal length,
+// not empty and finite, and no lower is above its upper.
 func MeanWidth(lower, upper []float64) (float64, error) {
 	if err := intervals(lower, upper); err != nil {
 		return 0, fmt.Errorf("compute mean width: %w", err)

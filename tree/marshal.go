@@ -32,7 +32,8 @@ func castagnoli(b []byte) uint32 {
 	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
 }
 
-// MarshalBinary encodes the ensemble without its out-of-bag predictions.
+// MarshalBinary encodes the ensemble without its out-of-bag predictions, in the format told above. An ensemble that was not
+// fitted is an error.
 func (e *Ensemble) MarshalBinary() ([]byte, error) {
 	if e.features == 0 {
 		return nil, errors.New("marshal ensemble: it is empty")

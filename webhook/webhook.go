@@ -100,7 +100,8 @@ type delivery struct {
 	body []byte
 }
 
-// New returns a sender; Run delivers. client may be nil.
+// New returns a sender; Run delivers. A nil client follows no redirects, a nil reg keeps no metrics, a nil log is silent. An
+// endpoint or a bound that breaks a rule is EInvalid.
 func New(cfg Config, client *http.Client, reg prometheus.Registerer, log *slog.Logger) (*Sender, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
