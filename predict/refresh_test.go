@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -36,21 +35,9 @@ func (b *breakable) Version(ctx context.Context, name, ref string) (turbofan.Mod
 // damage flips a byte of, or removes, a file of the version that was registered last.
 func (w *world) damage(file string, remove bool) {
 	w.t.Helper()
-	var newest string
-	var at int64
-	err := filepath.WalkDir(w.files, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Name() != file {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil && info.ModTime().UnixNano() >= at {
-			newest, at = path, info.ModTime().UnixNano()
-		}
-		return err
-	})
-	if err != nil || newest == "" {
-		w.t.Fatalf("find %s below %s: %v", file, w.files, err)
-	}
+	versions := must[[]turbofan.ModelVersion](w.t)(w.reg.Versions(w.t.Context(), "rul"))
+	newest := filepath.Join(w.files, filepath.FromSlash(strings.TrimPrefix(versions[len(versions)-1].Source, "mlflow-artifacts:/")), file)
+	var err error
 	if remove {
 		err = os.Remove(newest)
 	} else {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -140,20 +139,11 @@ func refused(t *testing.T, err error, code, text string) {
 // damage flips a byte in a file of the version that was registered last.
 func (w *world) damage(file string) {
 	w.t.Helper()
-	newest, at := "", int64(0)
-	err := filepath.WalkDir(w.files, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.Name() != file {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil && info.ModTime().UnixNano() >= at {
-			newest, at = path, info.ModTime().UnixNano()
-		}
-		return err
-	})
-	if err != nil || newest == "" {
-		w.t.Fatalf("find %s: %v", file, err)
+	versions, err := w.reg.Versions(w.t.Context(), "rul")
+	if err != nil || len(versions) == 0 {
+		w.t.Fatalf("versions: %v, %v", versions, err)
 	}
+	newest := filepath.Join(w.files, filepath.FromSlash(strings.TrimPrefix(versions[len(versions)-1].Source, "mlflow-artifacts:/")), file)
 	b, err := os.ReadFile(newest)
 	if err == nil {
 		b[len(b)/2] ^= 1

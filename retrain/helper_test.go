@@ -119,9 +119,11 @@ func (p *plant) serving() turbofan.ModelVersion {
 	return must[turbofan.ModelVersion](p.t)(p.reg.Version(p.t.Context(), "rul", "@"+turbofan.ChampionAlias))
 }
 
-// live stores the readings of units as production sends them, and their ends as said.
+// live stores the readings of units as production sends them, and then their ends as said, all at once: a service that
+// looks meanwhile knows none of them or all.
 func (p *plant) live(units []turbofan.History, end func(i int) int) {
 	p.t.Helper()
+	var ends []turbofan.Outcome
 	for i := range units {
 		var rs []turbofan.PredictionRecord
 		for _, r := range units[i].Readings {
@@ -137,9 +139,10 @@ func (p *plant) live(units []turbofan.History, end func(i int) int) {
 				continue // the store refuses it
 			}
 		}
-		if _, err := p.state.Record(p.t.Context(), []turbofan.Outcome{{UnitID: units[i].UnitID, FailedAtCycle: &at, Event: "failure"}}); err != nil {
-			p.t.Fatal(err)
-		}
+		ends = append(ends, turbofan.Outcome{UnitID: units[i].UnitID, FailedAtCycle: &at, Event: "failure", At: time.Now().UTC()}) // in this order
+	}
+	if _, err := p.state.Record(p.t.Context(), ends); err != nil {
+		p.t.Fatal(err)
 	}
 }
 

@@ -525,10 +525,10 @@ func TestDeathAroundPromotion(t *testing.T) {
 			p.live(fleet("new", 16, 3, newMode), nil)
 			dead := false
 			tried := make(chan struct{})
+			var once sync.Once
 			a := p.start(options{reg: &dying{Registry: p.reg, dead: &dead, after: after}, hook: func(j turbofan.Job) error {
-				if dead { // a dead process writes nothing
-					close(tried)
-					dead = false
+				if dead { // a dead process writes nothing, also not where it is asked to work again before it is stopped
+					once.Do(func() { close(tried) })
 					return errors.New("killed")
 				}
 				return nil

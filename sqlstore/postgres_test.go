@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"context"
 	"database/sql"
 	"path/filepath"
 	"strings"
@@ -59,9 +60,7 @@ func testAway(t *testing.T, server *postgrestest.Server) {
 	wantError(t, s.Ready(t.Context()), turbofan.EUnavailable, "the store does not take writes now")
 	server.Run(t)
 	equal(t, "history", len(must[[]turbofan.Reading](t)(s.History(t.Context(), "1", 0))), 2)
-	if err := s.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, func(ctx context.Context) error { return s.Flush(ctx) })
 	equal(t, "outcomes", len(must[[]turbofan.Outcome](t)(s.Outcomes(t.Context(), turbofan.OutcomeQuery{}))), 0)
 	if err := s.Flush(t.Context()); err != nil { // reading does not wait for the writer, which tries again
 		t.Fatal(err)

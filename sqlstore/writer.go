@@ -410,8 +410,7 @@ func (w *writer) recover(batch []entry, records int, err error) {
 	for _, e := range batch {
 		switch {
 		case e.op != nil:
-			e.op.done <- refusing(err)
-			w.waiting.Add(-1)
+			continue
 		case !w.db.dialect.refused(err):
 			keep = append(keep, e)
 		default:
@@ -434,6 +433,10 @@ func (w *writer) recover(batch []entry, records int, err error) {
 	w.failing = err
 	for _, e := range batch {
 		w.mark(e.records, -1)
+		if e.op != nil { // not before failing is set: whoever is told may ask Ready at once
+			e.op.done <- refusing(err)
+			w.waiting.Add(-1)
+		}
 	}
 	w.landed(records)
 	if w.closed && (!silent(err) || w.db.until.ctx.Err() != nil) {
