@@ -20,6 +20,7 @@ import (
 
 	"turbofan"
 	"turbofan/dataset"
+	"turbofan/internal/porttest"
 )
 
 // noise is text that no compressor makes small, so that an archive has many bytes to break off in.
@@ -306,9 +307,7 @@ func TestFetchGivesUpOnASilentMirror(t *testing.T) {
 }
 
 func TestFetchOffline(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	url := gone.URL + "/CMAPSSData.zip"
-	gone.Close()
+	url := "http://" + porttest.Address(t) + "/CMAPSSData.zip" // where nobody listens
 	dir := filepath.Join(t.TempDir(), "raw")
 	err := dataset.Fetch(t.Context(), dir, []string{url, url}, nil)
 	if turbofan.ErrorCode(err) != turbofan.EUnavailable {

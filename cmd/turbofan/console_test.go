@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"turbofan"
+	"turbofan/internal/porttest"
 )
 
 // TestConsole walks through the pages as a person would, over a platform that has work behind it.
@@ -121,7 +122,11 @@ func TestConsole(t *testing.T) {
 
 // TestConsoleAlone shows what there is to show while the services are not there.
 func TestConsoleAlone(t *testing.T) {
-	p := serve(t, nil, "--data-dir", t.TempDir(), "--role", roleConsole, "--role", roleRegistry)
+	var away []string
+	for _, role := range []string{rolePredict, roleFeedback, roleRetrain, roleDrift} {
+		away = append(away, "TURBOFAN_URLS_"+strings.ToUpper(role)+"=http://"+porttest.Address(t))
+	}
+	p := serve(t, away, "--data-dir", t.TempDir(), "--role", roleConsole, "--role", roleRegistry)
 	for _, path := range []string{"/", "/drift", "/jobs"} {
 		if code, body := p.get(roleConsole, path); code != http.StatusServiceUnavailable || !strings.Contains(body, "Not to be shown now") {
 			t.Errorf("%s: %d\n%s", path, code, body)

@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"turbofan/internal/porttest"
 )
 
 func TestHealth(t *testing.T) {
@@ -24,8 +26,7 @@ func TestHealth(t *testing.T) {
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(release) })
-	gone := httptest.NewServer(mux)
-	gone.Close()
+	gone := "http://" + porttest.Address(t)
 	for _, c := range []struct {
 		name string
 		args []string
@@ -35,7 +36,7 @@ func TestHealth(t *testing.T) {
 		{"well", []string{server.URL + "/well"}, exitOK, ""},
 		{"ill", []string{server.URL + "/ill"}, exitFailure, "503 Service Unavailable: no model serves yet"},
 		{"slow", []string{server.URL + "/slow", "--timeout", "20ms"}, exitFailure, "deadline exceeded"},
-		{"gone", []string{gone.URL + "/well"}, exitFailure, "connection refused"},
+		{"gone", []string{gone + "/well"}, exitFailure, "connection refused"},
 		{"two URLs", []string{server.URL, server.URL}, exitUsage, "give one URL"},
 		{"no such role", []string{"--role", "party"}, exitUsage, `"party" is not one of`},
 		{"any port", []string{"--role", "predict", "--port", "predict=0"}, exitUsage, "ports.predict: is 0, any free port"},

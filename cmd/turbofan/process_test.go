@@ -288,6 +288,25 @@ func (p *process) kill() {
 	<-p.exited
 }
 
+// pause stops the process where it is, until resume or kill.
+func (p *process) pause() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		p.t.Fatal(err)
+	}
+	p.until("stopped", func() bool { // a signal is sent before it is heard
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		return err != nil || strings.Contains(string(stat), ") T ")
+	})
+}
+
+func (p *process) resume() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // ready waits until a role answers /readyz with 200 and returns the time since the process was started.
 func (p *process) ready(role string) time.Duration {
 	p.t.Helper()

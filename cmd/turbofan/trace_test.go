@@ -16,6 +16,8 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"turbofan/internal/porttest"
 )
 
 // receiver takes spans by OTLP over HTTP.
@@ -151,9 +153,8 @@ func TestTraces(t *testing.T) {
 
 // A receiver that is not there costs no request and no clean end, and variables that make no sense are refused.
 func TestTracesWithoutReceiver(t *testing.T) {
-	gone := httptest.NewServer(http.NotFoundHandler())
-	gone.Close()
-	p := serve(t, append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + gone.URL, "OTEL_BSP_SCHEDULE_DELAY=50"}, quick...), "--data-dir", dataDir(t), "--role", rolePredict, "--role", roleRegistry)
+	gone := "http://" + porttest.Address(t)
+	p := serve(t, append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + gone, "OTEL_BSP_SCHEDULE_DELAY=50"}, quick...), "--data-dir", dataDir(t), "--role", rolePredict, "--role", roleRegistry)
 	p.ready(rolePredict)
 	if a := ask(t, p.predictions(), histories(t, "FD001")[0].Readings[0]); len(a) != 1 {
 		t.Errorf("%+v", a)
@@ -162,7 +163,7 @@ func TestTracesWithoutReceiver(t *testing.T) {
 		t.Errorf("ended with %d", code)
 	}
 	for variable, value := range map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"} {
-		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", gone.URL)
+		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", gone)
 		t.Setenv(variable, value)
 		var said bytes.Buffer
 		if code := run(t.Context(), []string{"serve", "--data-dir", t.TempDir(), "--role", "registry", "--port", "registry=0"}, io.Discard, &said); code != exitUsage || !strings.Contains(said.String(), variable+": must be") {

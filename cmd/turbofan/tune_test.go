@@ -159,8 +159,18 @@ func TestTuneKilled(t *testing.T) {
 		return s
 	}
 	p := start(t, nil, args...)
-	// Of all rows a trial takes a second: the kill comes in the middle of one, not between two.
-	p.until("the third trial is under way", func() bool { s := kept(); return len(s.Trials) >= 2 && s.Running != "" })
+	// The kill comes in the middle of a trial, not between two: who looks first may look too early.
+	p.until("the third trial is under way", func() bool {
+		if s := kept(); len(s.Trials) < 2 || s.Running == "" {
+			return false
+		}
+		p.pause()
+		if kept().Running != "" {
+			return true
+		}
+		p.resume()
+		return false
+	})
 	p.kill()
 	left := kept()
 	if len(left.Trials) < 2 || len(left.Trials) >= 400 || left.Running == "" {
