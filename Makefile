@@ -3,10 +3,17 @@ GO ?= go
 GOTESTSUM = $(GO) run gotest.tools/gotestsum@v1.13.0
 STATICCHECK = $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build test lint bench
+IMAGE ?= turbofan:local
+
+.PHONY: build image test lint bench
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/turbofan ./cmd/turbofan
+
+# For the processor of this machine, or GOARCH. Built wherever Go runs, the binary in it is one for Linux.
+image:
+	CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags "-s -w" -o bin/linux/turbofan ./cmd/turbofan
+	docker build --platform linux/$$($(GO) env GOARCH) -f deploy/docker/Dockerfile -t $(IMAGE) .
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt these:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

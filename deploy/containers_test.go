@@ -115,7 +115,7 @@ func (e engine) must(ctx context.Context, args ...string) string {
 func (e engine) build(ctx context.Context, binary, arch string) string {
 	e.t.Helper()
 	dir := e.t.TempDir()
-	for from, to := range map[string]string{binary: "bin/turbofan", "docker/Dockerfile": "deploy/docker/Dockerfile",
+	for from, to := range map[string]string{binary: "bin/linux/turbofan", "docker/Dockerfile": "deploy/docker/Dockerfile",
 		"docker/data/README": "deploy/docker/data/README", "../.dockerignore": ".dockerignore"} {
 		copyFile(e.t, from, filepath.Join(dir, to))
 	}
