@@ -87,15 +87,6 @@ func mixed(share float64, of func(*turbofan.History) bool) statement {
 	}
 }
 
-// mixedRests exchanges what units lived on after their last reading, so that no end lies before it.
-func mixedRests(rng *rand.Rand, units []turbofan.History) ([]turbofan.History, []int) {
-	out := make([]int, len(units))
-	for i, j := range rng.Perm(len(units)) {
-		out[i] = len(units[i].Readings) + units[j].FailedAtCycle - len(units[j].Readings)
-	}
-	return units, out
-}
-
 func ends(units []turbofan.History) []int {
 	out := make([]int, len(units))
 	for i := range units {
