@@ -117,6 +117,48 @@ func (s *Service) recall(ctx context.Context, c *call, readings []turbofan.Readi
 	return nil
 }
 
+// confirm waits until the records of a request are on disk and returns those that were kept. A cycle that another replica
+// answered meanwhile keeps that answer: out, which has one per reading, then tells it too, so that whatever was answered is
+// what the log has, and its unit is brought up to date when it speaks next.
+func (s *Service) confirm(ctx context.Context, c *call, records []turbofan.PredictionRecord, readings []turbofan.Reading, out []turbofan.Prediction) ([]turbofan.PredictionRecord, error) {
+	ask := make([]turbofan.Reading, len(records))
+	for i := range records {
+		ask[i] = records[i].Reading
+	}
+	found, err := s.stores.Predictions.Answered(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	logged := byCycle(found)
+	kept := records[:0]
+	for i := range records {
+		r := &records[i]
+		first := logged[cycleOf(&r.Reading)]
+		if first == nil {
+			return nil, turbofan.Errorf(turbofan.EUnavailable, "the store did not keep cycle %d of unit %s", r.Reading.Cycle, r.Reading.UnitID)
+		}
+		if first.Prediction.ID == r.Prediction.ID {
+			kept = append(kept, *r)
+		}
+	}
+	if len(kept) == len(records) {
+		return kept, nil
+	}
+	for i := range readings {
+		r, u := &readings[i], c.each[i]
+		first := logged[cycleOf(r)]
+		if first == nil || first.Prediction.ID == out[i].ID {
+			continue // it was answered before, or by us
+		}
+		if err := changed(r, &first.Reading, &u.served.model.Spec().Schema); err != nil {
+			return nil, named(err, readings, i)
+		}
+		out[i] = first.Prediction
+		u.last = turbofan.Prediction{}
+	}
+	return kept, nil
+}
+
 // unitCycle names one reading.
 type unitCycle struct {
 	unit  string

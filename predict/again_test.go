@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"turbofan"
+	"turbofan/internal/postgrestest"
 	"turbofan/predict"
+	"turbofan/sqlstore"
 )
 
 // A client that lost the answer to a list sends the list again, whoever answers it, and whatever came between.
@@ -96,6 +98,96 @@ func TestListSentAgainWhileTheStoreIsAway(t *testing.T) {
 	st.answered = nil
 	if again := send(t, s, u[:8]...); !reflect.DeepEqual(again, first) {
 		t.Errorf("answered %+v, before %+v", again, first)
+	}
+}
+
+// Two replicas that get the same readings at once, as when a proxy tries another one, answer them once: what each says is
+// in the log, and can be told the truth by its id.
+func TestReplicasAnswerOnce(t *testing.T) {
+	u := fleet(2, 7, 0)
+	list := sideBySide(u)[:2*6]
+	for name, c := range map[string]struct {
+		other []turbofan.Reading // what the other replica gets between the first one's answers and their commit
+		want  string
+	}{
+		"the same list":      {list, ""},
+		"a part of the list": {list[:5], ""},
+		"one of its units":   {u[1].Readings[:6], ""},
+		"other values":       {changedAt(list, 3), "readings[3].sensors[1]: cycle 2 of unit u2 was already sent with 55 for sensor_2, not " + fmt.Sprint(list[3].Sensors[1])},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, artifacts.a)
+			shared := func(c *predict.Config) { c.Shared = true }
+			st := &store{PredictionStore: w.state}
+			one, other := w.serving(options{change: shared, stores: predict.Stores{Predictions: st}}), w.serving(options{change: shared})
+			var theirs []turbofan.Prediction
+			st.append = func(ctx context.Context, r []turbofan.PredictionRecord) error {
+				st.append = nil
+				theirs = send(t, other, c.other...)
+				return w.state.Append(ctx, r)
+			}
+			ours, err := one.Predict(t.Context(), turbofan.PredictRequest{Readings: list})
+			if c.want != "" {
+				if turbofan.ErrorCode(err) != turbofan.EConflict || err.Error() != c.want {
+					t.Fatalf("%v, want %s", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids := map[string]string{}
+			for _, p := range append(theirs, ours...) {
+				if k := key(p.UnitID, p.Cycle); ids[k] == "" {
+					ids[k] = p.ID
+				} else if ids[k] != p.ID {
+					t.Errorf("%s is prediction %s and %s", k, ids[k], p.ID)
+				}
+			}
+			for _, p := range ours {
+				rul := 100.0
+				must[[]turbofan.OutcomeReceipt](t)(w.state.Record(t.Context(), []turbofan.Outcome{{PredictionID: p.ID, ActualRUL: &rul}}))
+			}
+			want := expect(t, open(t, artifacts.a), u)
+			next := answers{}
+			next.add(ours...)
+			next.add(send(t, one, u[0].Readings[6], u[1].Readings[6])...)
+			for k := range next {
+				if next[k] != want[k] {
+					t.Errorf("%s: answered %+v, want %+v", k, next[k], want[k])
+				}
+			}
+		})
+	}
+}
+
+// changedAt returns the list up to its reading i, which has another value.
+func changedAt(list []turbofan.Reading, i int) []turbofan.Reading {
+	out := append([]turbofan.Reading(nil), list[:i+1]...)
+	out[i].Sensors = []float64{5, 55, 9}
+	return out
+}
+
+// What an answer costs that a shared store must keep before it leaves.
+func BenchmarkShared(b *testing.B) {
+	w := newWorld(b, artifacts.a)
+	state := must[*sqlstore.State](b)(sqlstore.OpenState(b.Context(), sqlstore.Config{DSN: postgrestest.Start(b).Schema(b)}))
+	defer state.Close()
+	for _, n := range []int{1, 100} {
+		b.Run(fmt.Sprint("units=", n), func(b *testing.B) {
+			s := w.serving(options{change: func(c *predict.Config) { c.Shared = true }, stores: predict.Stores{Predictions: state, Readings: state, Outcomes: state}})
+			list := make([]turbofan.Reading, n)
+			for i := range list {
+				list[i] = fleet(1, 7, 0)[0].Readings[0]
+				list[i].UnitID, list[i].Cycle = fmt.Sprint(b.Name(), b.N, i), 0
+			}
+			for b.Loop() {
+				for i := range list {
+					list[i].Cycle++
+				}
+				send(b, s, list...)
+			}
+		})
 	}
 }
 

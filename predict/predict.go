@@ -173,7 +173,7 @@ func (s *Service) move(ctx context.Context, c *call, l *lanes, req turbofan.Pred
 	storeCtx, span := s.span(ctx, "store")
 	err = s.stores.Predictions.Append(storeCtx, records)
 	if err == nil && s.cfg.Shared { // the replica that the unit speaks to next must find it
-		err = s.stores.Predictions.Flush(storeCtx)
+		records, err = s.confirm(storeCtx, c, records, req.Readings, out)
 	}
 	end(span, err)
 	if err != nil {

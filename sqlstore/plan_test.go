@@ -50,7 +50,7 @@ func TestAnswersAreFoundByCycle(t *testing.T) {
 		query, args := answeredQuery(make([]turbofan.Reading, n))
 		got := plan(t, s, query, args...)
 		for _, want := range []string{"SEARCH r USING INDEX sqlite_autoindex_readings_1 (unit_id=? AND cycle=?)", "SEARCH p USING INDEX predictions_sent (unit_id=? AND cycle=?)"} {
-			if !strings.Contains(got, want) {
+			if !strings.Contains(got, want) || strings.Contains(got, "SCAN p") {
 				t.Errorf("of %d readings the plan is\n%s", n, got)
 			}
 		}

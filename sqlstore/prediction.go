@@ -201,22 +201,28 @@ func (s *State) Answered(ctx context.Context, readings []turbofan.Reading) ([]tu
 	return out, nil
 }
 
-// answeredQuery writes the query for the first of the readings. It asks for a fixed number of them, the last one more than
-// once where there are fewer, because every text is a statement that stays prepared.
+// answeredQuery writes the query for the first of the readings. It asks for one of three numbers of them, because every text
+// is a statement that stays prepared; where there are fewer, it asks for units without a name, which do not exist.
 func answeredQuery(readings []turbofan.Reading) (query string, args []any) {
-	n := 1
-	if len(readings) > 1 {
-		n = 64
+	n := 64
+	for _, fewer := range [...]int{8, 1} {
+		if len(readings) <= fewer {
+			n = fewer
+		}
 	}
 	args = make([]any, 0, 2*n)
 	for i := range n {
-		r := &readings[min(i, len(readings)-1)]
+		var r turbofan.Reading
+		if i < len(readings) {
+			r = readings[i]
+		}
 		args = append(args, r.UnitID, r.Cycle)
 	}
-	const pair = `(?, CAST(? AS BIGINT))`
-	return `SELECT ` + predictionColumns + `, r.channels FROM readings r
-		JOIN predictions p ON p.unit_id = r.unit_id AND p.cycle = r.cycle AND p.shadow = 0
-		WHERE (r.unit_id, r.cycle) IN (VALUES ` + pair + strings.Repeat(", "+pair, n-1) + `)`, args
+	// One statement a reading: of alternatives, or of a join to a table of the pairs, PostgreSQL makes a plan that reads
+	// the whole log.
+	const one = `SELECT ` + predictionColumns + `, (SELECT r.channels FROM readings r WHERE r.unit_id = p.unit_id AND r.cycle = p.cycle)
+		FROM predictions p WHERE p.unit_id = ? AND p.cycle = ? AND p.shadow = 0`
+	return one + strings.Repeat(" UNION ALL "+one, n-1), args
 }
 
 // predictionFilter writes the conditions of q; version is the alias of the table whose model_version is indexed with

@@ -19,7 +19,7 @@ import (
 )
 
 func TestRegistry(t *testing.T) {
-	registrySuite(t, func(t *testing.T) string { return filepath.Join(t.TempDir(), "registry.db") })
+	registrySuite(t, func(t testing.TB) string { return filepath.Join(t.TempDir(), "registry.db") })
 }
 
 func TestRegistryOnPostgres(t *testing.T) {
@@ -31,7 +31,7 @@ func TestRegistryOnPostgres(t *testing.T) {
 }
 
 // registrySuite is what a registry's database must do; where names a new one.
-func registrySuite(t *testing.T, where func(t *testing.T) string) {
+func registrySuite(t *testing.T, where func(t testing.TB) string) {
 	for name, test := range map[string]func(*testing.T, *sqlstore.RegistryDB){
 		"searches": testSearchRunsAgainstModel, "page tokens": testSearchRefusesTokens, "failures": testFailuresStayAlone,
 		"latest metric": testLatestMetric, "order of texts": testTextOrder,

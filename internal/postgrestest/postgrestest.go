@@ -27,7 +27,7 @@ type Server struct {
 
 // Start starts the newest PostgreSQL that is installed, on a socket in a temporary directory. A test is skipped where
 // none is installed, but fails in CI.
-func Start(t *testing.T) *Server {
+func Start(t testing.TB) *Server {
 	t.Helper()
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
 	if err != nil {
@@ -70,7 +70,7 @@ func Start(t *testing.T) *Server {
 }
 
 // Run starts the server, anew after Stop, and waits until it takes connections.
-func (s *Server) Run(t *testing.T) {
+func (s *Server) Run(t testing.TB) {
 	t.Helper()
 	server := exec.Command(filepath.Join(s.bin, "postgres"), "-D", filepath.Join(s.dir, "data"), "-k", s.dir, "-c", "listen_addresses=", "-c", "max_connections=50",
 		"-c", "fsync=off") // no test outlives a crash of the machine
@@ -102,7 +102,7 @@ func (s *Server) Run(t *testing.T) {
 }
 
 // Stop ends the server, with the connections that it has, as its restart does. It may be called twice.
-func (s *Server) Stop(t *testing.T) {
+func (s *Server) Stop(t testing.TB) {
 	t.Helper()
 	if s.server == nil {
 		return
@@ -118,7 +118,7 @@ func (s *Server) Stop(t *testing.T) {
 }
 
 // lesserUser is a user that PostgreSQL lets start it, as it does not let root.
-func lesserUser(t *testing.T) *syscall.Credential {
+func lesserUser(t testing.TB) *syscall.Credential {
 	t.Helper()
 	u, err := user.Lookup("postgres")
 	if err != nil {
@@ -144,7 +144,7 @@ func (s *Server) DSN(schema string) string {
 }
 
 // Schema makes an empty schema, which is to a store as a database of its own, and returns its address.
-func (s *Server) Schema(t *testing.T) string {
+func (s *Server) Schema(t testing.TB) string {
 	t.Helper()
 	s.schemas++
 	name := fmt.Sprintf("s%d", s.schemas)
@@ -153,7 +153,7 @@ func (s *Server) Schema(t *testing.T) string {
 }
 
 // Exec has the server run statements, and returns what psql prints of them: rows without headers.
-func (s *Server) Exec(t *testing.T, statements string) string {
+func (s *Server) Exec(t testing.TB, statements string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), filepath.Join(s.bin, "psql"), "-h", s.dir, "-U", "turbofan", "-d", "postgres", "-qtAX", "-v", "ON_ERROR_STOP=1", "-c", statements).CombinedOutput()
 	if err != nil {
