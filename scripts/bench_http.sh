@@ -62,8 +62,7 @@ load TestLoad
 export TURBOFAN_LOAD_TARGETS="turbofan=127.0.0.1:18300/predict" TURBOFAN_LOAD_RATE="${BENCH_RATE:-12000}"
 load TestPaced
 "$dir/turbofan" train --data "$data" --data-dir "$dir/data" --seed 7 --folds 2 >"$dir/train.log" 2>&1 || { tail -n 5 "$dir/train.log" >&2; exit 1; }
-TURBOFAN_LOAD_VERSIONS="2 1"
-export TURBOFAN_LOAD_VERSIONS
+export TURBOFAN_LOAD_VERSIONS="1 2" TURBOFAN_LOAD_REGISTRY=http://127.0.0.1:18501
 load TestSwaps
 model=$(find "$dir/data/artifacts" -name MLmodel | head -n 1)
 echo "one reading in the process, without a network: the service, the service with reasons, the handler over the service"
