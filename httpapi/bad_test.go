@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -141,6 +142,12 @@ func badPredictions() []badRequest {
 		post(`{"unit_id":1,"cycle":31,"sensor_99":1}`, `sensor_99: is not a field of a request for predictions; did you mean sensor_9?`),
 		post(`{"reading":{"unit_id":1,"cylce":31}}`, `reading.cylce: is not a field of a reading; did you mean cycle?`),
 		post(`{"reading":{"\u0000":1}}`, `reading."\x00": is not a field of a reading`),
+	}
+}
+
+// badCalls are requests of the prediction role of which more than the body is wrong.
+func badCalls() []badRequest {
+	return []badRequest{
 		{"predict", "POST", "/predict", wrapped("unit_id", `"used"`, "cycle", "1"), "", 409, "conflict", `reading.cycle: 1 is not after 5, which unit "used" already sent`},
 		{"predict", "POST", "/predict", `{"readings":[` + strings.Repeat(bare()+",", 50) + bare() + `]}`, "", 413, "too_large", `readings: has more than the 50 readings allowed in one request`},
 		{"predict", "POST", "/predict", strings.Repeat(" ", 65537), "", 413, "too_large", `body: is larger than the 64 KiB allowed`},
@@ -320,7 +327,7 @@ func TestBadRequests(t *testing.T) {
 		"drift":    func(int) (string, string, string) { return "POST", "/check", "" },
 		"retrain":  func(int) (string, string, string) { return "GET", "/jobs", "" },
 	}
-	table := append(append(badPredictions(), badBatches()...), badOthers()...)
+	table := slices.Concat(badPredictions(), badCalls(), badBatches(), badOthers())
 	if len(table) < 60 {
 		t.Fatalf("the table has %d requests", len(table))
 	}

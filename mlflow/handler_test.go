@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -178,28 +179,10 @@ func TestSentences(t *testing.T) {
 	}
 }
 
-// Paths, sources, filters and bodies that mean harm are refused with a code that tells the client not to try again,
-// and never with an internal error.
-func TestHostile(t *testing.T) {
-	h, names := playground(t, registry.Config{})
-	proxy := "/api/2.0/mlflow-artifacts/artifacts"
-	version := api + "model-versions/create"
-	deep := strings.Repeat(`[`, 20_000)
-	source := func(s string) string {
-		text, err := json.Marshal(map[string]string{"name": "model", "source": s, "run_id": "{run}"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	search := func(filter string) string {
-		text, err := json.Marshal(map[string]any{"experiment_ids": []string{"{exp}"}, "filter": filter})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	cases := []exchange{
+// hostilePaths leave the folder that they belong to.
+func hostilePaths() []exchange {
+	const proxy = "/api/2.0/mlflow-artifacts/artifacts"
+	return []exchange{
 		{"GET", "/get-artifact?run_id={run}&path=../path", ``, 400, badValue, `"message":"Invalid path"`},
 		{"GET", "//model-versions/get-artifact?name=model&version=1&path=../path", ``, 400, badValue, `"message":"Invalid path"`},
 		{"GET", api + "artifacts/list?run_id={run}&path=../path", ``, 400, badValue, `"message":"Invalid path"`},
@@ -229,6 +212,16 @@ func TestHostile(t *testing.T) {
 		{"DELETE", proxy + "/registry", ``, 400, badValue, `Invalid path`},
 		{"DELETE", proxy + "/../..", ``, 400, badValue, `Invalid path`},
 		{"POST", "/ajax-api/2.0/mlflow/upload-artifact?run_uuid={run}&path=../t", `x`, 400, badValue, `Invalid path`},
+	}
+}
+
+// hostileSources are sources of versions outside of the registry's files.
+func hostileSources(t *testing.T) []exchange {
+	const version = api + "model-versions/create"
+	source := func(s string) string {
+		return encoded(t, map[string]string{"name": "model", "source": s, "run_id": "{run}"})
+	}
+	return []exchange{
 		{"POST", version, source("/etc"), 400, badValue, `To use a local path as a model version source`},
 		{"POST", version, source("file:///etc"), 400, badValue, `To use a local path as a model version source`},
 		{"POST", version, source("file:///etc/../etc"), 400, badValue, `To use a local path`},
@@ -243,6 +236,16 @@ func TestHostile(t *testing.T) {
 		{"POST", version, source("runs:/none/x"), 200, "", `"source":"runs:/none/x"`},
 		{"GET", "/model-versions/get-artifact?name=model&version=1&path=MLmodel", ``, 404, absent, `Run with id=none not found`},
 		{"POST", version, source("mlflow-artifacts:/" + strings.Repeat("a/", 3000)), 400, badValue, `exceeds the maximum length`},
+	}
+}
+
+// hostileFields are names, filters and values that are too long, mean something else, or are none.
+func hostileFields(t *testing.T) []exchange {
+	deep := strings.Repeat(`[`, 20_000)
+	search := func(filter string) string {
+		return encoded(t, map[string]any{"experiment_ids": []string{"{exp}"}, "filter": filter})
+	}
+	return []exchange{
 		{"POST", api + "experiments/create", `{"name":"e1","artifact_location":"s3://b/x?y=../z"}`, 400, badValue, `..`},
 		{"POST", api + "experiments/create", `{"name":"e2","artifact_location":"runs:/x"}`, 400, badValue, `runs:/`},
 		{"POST", api + "experiments/create", `{"name":"e3","artifact_location":"file:///a#b"}`, 400, badValue, `fragments`},
@@ -279,6 +282,23 @@ func TestHostile(t *testing.T) {
 		{"POST", api + "runs/log-metric", `{"run_id":"{run}","key":"m","value":1,"timestamp":-5}`, 400, badValue, `nonnegative`},
 		{"POST", api + "runs/set-tag", `{"run_id":"{run}","key":"big","value":"` + strings.Repeat("v", 5<<20) + `"}`, 400, badValue, `larger than`},
 	}
+}
+
+// encoded is v as JSON.
+func encoded(t *testing.T, v any) string {
+	t.Helper()
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Paths, sources, filters and bodies that mean harm are refused with a code that tells the client not to try again,
+// and never with an internal error.
+func TestHostile(t *testing.T) {
+	h, names := playground(t, registry.Config{})
+	cases := slices.Concat(hostilePaths(), hostileSources(t), hostileFields(t))
 	if len(cases) < 40 {
 		t.Fatalf("only %d cases", len(cases))
 	}

@@ -175,14 +175,16 @@ sensors:
 	}
 }
 
-// TestBadCommands holds the exit status and the exact message of command lines and files that break a rule.
-func TestBadCommands(t *testing.T) {
-	tests := []struct {
-		args string
-		code int
-		want string
-		try  string // the command that the second line points to
-	}{
+// badCommand is a command line that breaks a rule.
+type badCommand struct {
+	args string
+	code int
+	want string
+	try  string // the command that the second line points to
+}
+
+func badServes() []badCommand {
+	return []badCommand{
 		{"serv", 2, `turbofan does not know "serv"; did you mean serve?`, "turbofan --help"},
 		{"data ftch", 2, `turbofan data does not know "ftch"; did you mean fetch?`, "turbofan data --help"},
 		{"serve now", 2, `turbofan serve takes no argument "now"`, "turbofan serve --help"},
@@ -208,6 +210,15 @@ func TestBadCommands(t *testing.T) {
 		{"serve --schema badschema.yaml", 2, "badschema.yaml: line 2: field sensor not found in a schema; did you mean sensors?", ""},
 		{"serve --schema pumps.yaml --data fleet", 2, "dataset.dir: holds C-MAPSS files, which have a schema of their own; give dataset.csv beside schema", ""},
 		{"serve --csv pumps.csv", 2, "schema: is missing: dataset.csv needs the file that names its columns", ""},
+		{"version 1", 2, `turbofan version takes no argument "1"`, "turbofan version --help"},
+		{"version --jsn", 2, "unknown flag: --jsn; did you mean --json?", "turbofan version --help"},
+		{"registry --port 70000", 2, "--port must be from 0 to 65535, not 70000", "turbofan registry --help"},
+		{"registry --port many", 2, `--port must be a whole number, not "many"`, "turbofan registry --help"},
+	}
+}
+
+func badTrainings() []badCommand {
+	return []badCommand{
 		{"train --data fleet --folds many", 2, `--folds must be a whole number, not "many"`, "turbofan train --help"},
 		{"train --data fleet --folds 1", 2, "model.folds: must be from 2 to 100", ""},
 		{"train --data fleet --folds 50 --data-dir fresh", 1, "train model: 24 units with a known end; at least 50 are needed, one a fold", ""},
@@ -230,6 +241,11 @@ func TestBadCommands(t *testing.T) {
 		{"train --schema pumps.yaml --csv range.csv", 2, "range.csv:2: reading: pressure is -1, below its least possible value 0", ""},
 		{"train --schema pumps.yaml --csv empty.csv", 2, "empty.csv: is empty; it must begin with a header", ""},
 		{"train --schema pumps.yaml --csv noise.bin", 2, `noise.bin:1: header: lacks the column pump; it has "\x7fELF\x00\x01\xff\xfe\x00 \x90\x90"`, ""},
+	}
+}
+
+func badAnswers() []badCommand {
+	return []badCommand{
 		{"evaluate --data fleet --data-dir fresh", 1, "there is no version @champion of model \"rul\"; train one with `turbofan train`, or name a directory with --model-dir", ""},
 		{"evaluate --data fleet --version 99 --data-dir data", 1, "there is no version 99 of model \"rul\"; train one with `turbofan train`, or name a directory with --model-dir", ""},
 		{"evaluate --data fleet --version v1 --data-dir data", 1, "there is no version v1 of model \"rul\"; train one with `turbofan train`, or name a directory with --model-dir", ""},
@@ -256,6 +272,11 @@ func TestBadCommands(t *testing.T) {
 		{"predict empty.csv --data-dir data", 2, "empty.csv: is empty; it must begin with a header", ""},
 		{"predict noise.bin --data-dir data", 2, `noise.bin:1: header: lacks the column unit_id; it has "\x7fELF\x00\x01\xff\xfe\x00 \x90\x90"`, ""},
 		{"predict pumps.csv --data-dir data", 2, `pumps.csv:1: header: lacks the column unit_id; it has "pump", "hour", "speed", "fluid", "pressure", "flow", "temperature", "vibration", "current"`, ""},
+	}
+}
+
+func badStreams() []badCommand {
+	return []badCommand{
 		{"simulate --rate fast", 2, `--rate: "fast" is not a number above 0 per s, min or h, such as 10/min`, "turbofan simulate --help"},
 		{"simulate --rate 0/s", 2, `--rate: "0/s" is not a number above 0 per s, min or h, such as 10/min`, "turbofan simulate --help"},
 		{"simulate --rate 10/fortnight", 2, `--rate: "10/fortnight" is not a number above 0 per s, min or h, such as 10/min`, "turbofan simulate --help"},
@@ -289,15 +310,15 @@ func TestBadCommands(t *testing.T) {
 		{"demo --data nowhere", 2, "--data: nowhere holds no C-MAPSS subset: there is no pair of train_<subset>.txt and test_<subset>.txt in it", ""},
 		{"demo --data fleet --subsets FD001,FD003 --data-dir pumps.csv", 1, "the report directory pumps.csv/report cannot be made: not a directory; choose another with --data-dir", ""},
 		{"demo --mix-at-boundaries=perhaps", 2, `--mix-at-boundaries must be true or false, not "perhaps"`, "turbofan demo --help"},
-		{"version 1", 2, `turbofan version takes no argument "1"`, "turbofan version --help"},
-		{"version --jsn", 2, "unknown flag: --jsn; did you mean --json?", "turbofan version --help"},
-		{"registry --port 70000", 2, "--port must be from 0 to 65535, not 70000", "turbofan registry --help"},
-		{"registry --port many", 2, `--port must be a whole number, not "many"`, "turbofan registry --help"},
 	}
+}
+
+// TestBadCommands holds the exit status and the exact message of command lines and files that break a rule.
+func TestBadCommands(t *testing.T) {
 	t.Setenv("TURBOFAN_DATA", "")
 	t.Chdir(t.TempDir())
 	badFiles(t)
-	for _, tt := range tests {
+	for _, tt := range slices.Concat(badServes(), badTrainings(), badAnswers(), badStreams()) {
 		code, _, errs := call(t, strings.Fields(tt.args)...)
 		want := "turbofan: " + tt.want + "\n"
 		if tt.try != "" {

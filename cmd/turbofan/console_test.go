@@ -60,7 +60,32 @@ func TestConsole(t *testing.T) {
 	page("/models", http.StatusOK, "champion", "RMSE in validation")
 	page("/drift", http.StatusOK, "insufficient data", "Because ")
 	page("/jobs", http.StatusOK, "Retrainings")
+	registryPages(t, p)
+	failed := old.Readings[len(old.Readings)-1].Cycle
+	if code, body := p.post(roleFeedback, "/feedback", fmt.Sprintf(`{"unit_id":%q,"failed_at_cycle":%d}`, old.UnitID, failed)); code != http.StatusOK {
+		t.Fatalf("feedback: %d %s", code, body)
+	}
+	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("at cycle %d, as reported", failed), "truth")
+	if body := page("/", http.StatusOK); strings.Contains(body, oldHref) {
+		t.Error("a unit that failed is still to be opened first")
+	}
+	after := old.Readings[len(old.Readings)-1]
+	after.UnitID, after.Cycle = old.UnitID, failed+1
+	warning := fmt.Sprintf("was reported failed at cycle %d; this reading is of cycle %d", failed, failed+1)
+	if ps := ask(t, p.predictions(), after); !slices.ContainsFunc(ps[0].Warnings, func(w string) bool { return strings.Contains(w, warning) }) {
+		t.Errorf("a reading after the end is answered with %q", ps[0].Warnings)
+	}
+	page("/", http.StatusOK, "Reported failed, and still heard of", oldHref)
+	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, warning)
+	foreignNames(t, p)
+	if code, _ := p.post(roleConsole, "/", "{}"); code != http.StatusMethodNotAllowed {
+		t.Errorf("POST to the console: %d", code)
+	}
+}
 
+// registryPages holds the registry's own pages: each leads to the next, down to a model's files.
+func registryPages(t *testing.T, p *process) {
+	t.Helper()
 	run := regexp.MustCompile(`href="(/ui/runs/[0-9a-f]{32})"`)
 	body, registry := text(p, roleRegistry, "/"), []string{"Newest runs", `id="/experiments/`, `href="/ui/models/rul"`, "champion = version 1"}
 	for _, w := range registry {
@@ -84,28 +109,17 @@ func TestConsole(t *testing.T) {
 	if code, body := p.get(roleRegistry, "/ui/runs/none"); code != http.StatusNotFound || !strings.Contains(body, "There is no such page") {
 		t.Errorf("a run that is not there: %d\n%s", code, body)
 	}
-	failed := old.Readings[len(old.Readings)-1].Cycle
-	if code, body := p.post(roleFeedback, "/feedback", fmt.Sprintf(`{"unit_id":%q,"failed_at_cycle":%d}`, old.UnitID, failed)); code != http.StatusOK {
-		t.Fatalf("feedback: %d %s", code, body)
-	}
-	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("at cycle %d, as reported", failed), "truth")
-	if body := page("/", http.StatusOK); strings.Contains(body, oldHref) {
-		t.Error("a unit that failed is still to be opened first")
-	}
-	after := old.Readings[len(old.Readings)-1]
-	after.UnitID, after.Cycle = old.UnitID, failed+1
-	warning := fmt.Sprintf("was reported failed at cycle %d; this reading is of cycle %d", failed, failed+1)
-	if ps := ask(t, p.predictions(), after); !slices.ContainsFunc(ps[0].Warnings, func(w string) bool { return strings.Contains(w, warning) }) {
-		t.Errorf("a reading after the end is answered with %q", ps[0].Warnings)
-	}
-	page("/", http.StatusOK, "Reported failed, and still heard of", oldHref)
-	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, warning)
+}
+
+// foreignNames asks every role under a name that has come to mean this machine.
+func foreignNames(t *testing.T, p *process) {
+	t.Helper()
 	for _, role := range []string{rolePredict, roleFeedback, roleRetrain, roleDrift, roleConsole, roleRegistry} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.urls[role]+"/", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Host = "evil.example" // a name that has come to mean this machine
+		req.Host = "evil.example"
 		res, err := http.DefaultClient.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -114,9 +128,6 @@ func TestConsole(t *testing.T) {
 		if res.StatusCode != http.StatusForbidden {
 			t.Errorf("%s answers %s under a foreign name", role, res.Status)
 		}
-	}
-	if code, _ := p.post(roleConsole, "/", "{}"); code != http.StatusMethodNotAllowed {
-		t.Errorf("POST to the console: %d", code)
 	}
 }
 
