@@ -76,14 +76,18 @@ func BenchmarkManyRuns(b *testing.B) {
 		}, 100_000)
 		b.ReportMetric(m.logRate, "log-metric/s")
 		b.ReportMetric(m.searchRate, "search-runs/s")
+		b.ReportMetric(float64(m.p50.Milliseconds()), "search-p50-ms")
+		b.ReportMetric(float64(m.p95.Milliseconds()), "search-p95-ms")
 		b.ReportMetric(m.rss, "rss-MiB")
+		b.ReportMetric(m.pagesRSS, "rss-of-pages-MiB")
 	}
 }
 
 type measured struct {
 	start               time.Duration
 	logRate, searchRate float64
-	rss                 float64
+	p50, p95            time.Duration // of a search
+	rss, pagesRSS       float64       // after the searches, and after pages of 1000 runs
 }
 
 // measure starts a server, fills it with runs and drives it with 20 clients.
@@ -121,14 +125,23 @@ func measure(b *testing.B, command func(port string) *exec.Cmd, runs int) measur
 	experiment := field(post(b, uri, "experiments/create", map[string]any{"name": "bench"}), "experiment_id")
 	ids := fill(b, uri, experiment, runs)
 	const clients = 20
-	m.logRate = rate(clients, 5*time.Second, func(client, n int) error {
+	m.logRate, _ = rate(clients, 5*time.Second, func(client, n int) error {
 		return send(uri, "runs/log-metric", map[string]any{"run_id": ids[client], "key": "loss", "value": float64(n), "timestamp": 1_700_000_000_000 + n, "step": n}, nil)
 	})
-	m.searchRate = rate(clients, 5*time.Second, func(client, n int) error {
-		return send(uri, "runs/search", map[string]any{"experiment_ids": []string{experiment}, "max_results": 100,
-			"filter": fmt.Sprintf("metrics.rmse < %d", 10+n%50), "order_by": []string{"metrics.rmse ASC"}}, nil)
-	})
+	search := func(page int) func(client, n int) error {
+		return func(_, n int) error {
+			return send(uri, "runs/search", map[string]any{"experiment_ids": []string{experiment}, "max_results": page,
+				"filter": fmt.Sprintf("metrics.rmse < %d", 10+n%50), "order_by": []string{"metrics.rmse ASC"}}, nil)
+		}
+	}
+	var took []time.Duration
+	m.searchRate, took = rate(clients, 5*time.Second, search(100))
+	if len(took) > 0 {
+		m.p50, m.p95 = took[len(took)/2], took[len(took)*95/100]
+	}
 	m.rss = treeRSS(b, cmd.Process.Pid)
+	rate(clients, 5*time.Second, search(1000))
+	m.pagesRSS = treeRSS(b, cmd.Process.Pid)
 	return m
 }
 
@@ -167,22 +180,28 @@ func fill(b *testing.B, uri, experiment string, runs int) []string {
 	return ids
 }
 
-// rate returns how many calls a second the clients get through.
-func rate(clients int, during time.Duration, call func(client, n int) error) float64 {
-	var done atomic.Int64
+// rate returns how many calls a second the clients get through, and how long each took, in ascending order.
+func rate(clients int, during time.Duration, call func(client, n int) error) (float64, []time.Duration) {
+	var mu sync.Mutex
+	var took []time.Duration
 	var wg sync.WaitGroup
 	begin := time.Now()
 	for client := range clients {
 		wg.Go(func() {
 			for n := 0; time.Since(begin) < during; n++ {
-				if call(client, n) == nil {
-					done.Add(1)
+				called := time.Now()
+				if call(client, n) != nil {
+					continue
 				}
+				mu.Lock()
+				took = append(took, time.Since(called))
+				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
-	return float64(done.Load()) / time.Since(begin).Seconds()
+	slices.Sort(took)
+	return float64(len(took)) / time.Since(begin).Seconds(), took
 }
 
 func send(uri, path string, body any, out any) error {

@@ -208,23 +208,26 @@ func (h *Handler) graphSearch(q *request, w *answer, data map[string]any) error 
 	s := inner.search(runGrammar(), 1000, 50_000)
 	s.ExperimentIDs = inner.texts("experiment_ids")
 	s.View = turbofan.LifecycleView(inner.enum("run_view_type", viewNames()))
-	var found []turbofan.Run
-	var next string
-	err := inner.err
-	if err == nil {
-		found, next, err = h.server.SearchRuns(q.Context(), s)
-	}
-	w.graphResult("mlflowSearchRuns", err, func() {
-		w.list("runs", func() {
-			for _, run := range found {
-				w.object("", func() { w.graphRunFields(run) })
+	result := func(err error, found []turbofan.Run, next string) {
+		w.graphResult("mlflowSearchRuns", err, func() {
+			w.list("runs", func() {
+				for _, run := range found {
+					w.object("", func() { w.graphRunFields(run) })
+				}
+			})
+			if next == "" {
+				w.null("nextPageToken")
+			} else {
+				w.text("nextPageToken", next)
 			}
 		})
-		if next == "" {
-			w.null("nextPageToken")
-		} else {
-			w.text("nextPageToken", next)
-		}
-	})
+	}
+	err := inner.err
+	if err == nil {
+		err = h.runPage(inner, s, func(found []turbofan.Run, next string) { result(nil, found, next) })
+	}
+	if err != nil {
+		result(err, nil, "")
+	}
 	return nil
 }

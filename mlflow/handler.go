@@ -38,6 +38,13 @@ const (
 	atOnce    = 4
 )
 
+// Of pages with more than largePage runs so many are made at once; the next waits. A run takes some kilobytes until it is
+// written as JSON.
+const (
+	largePage   = 200
+	pagesAtOnce = 2
+)
+
 // serverVersion is the MLflow version whose REST surface this is. Clients read it to know what they may ask; below 3.4
 // they do not try to send traces by OpenTelemetry.
 const serverVersion = "3.3.2"
@@ -50,6 +57,7 @@ type Handler struct {
 	calls  map[string]call
 	cross  *http.CrossOriginProtection
 	large  chan struct{}
+	pages  chan struct{}
 	signer *signer // nil where addresses need no signature
 	answer sync.Pool
 }
@@ -66,7 +74,7 @@ func NewHandler(server turbofan.ModelServer, cfg HandlerConfig) *Handler {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = defaultMaxBody
 	}
-	h := &Handler{server: server, cfg: cfg, log: cfg.Logger, calls: calls(), cross: http.NewCrossOriginProtection(), large: make(chan struct{}, atOnce),
+	h := &Handler{server: server, cfg: cfg, log: cfg.Logger, calls: calls(), cross: http.NewCrossOriginProtection(), large: make(chan struct{}, atOnce), pages: make(chan struct{}, pagesAtOnce),
 		answer: sync.Pool{New: func() any { return &answer{b: make([]byte, 0, 4096)} }}}
 	if cfg.SignAddresses {
 		h.signer = newSigner()

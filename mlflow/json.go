@@ -3,6 +3,7 @@ package mlflow
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +13,15 @@ import (
 // answer builds a JSON object. MLflow writes integers as numbers, NaN and the infinities as texts, and leaves out what
 // is not set; and pages of a thousand runs are common, so nothing here reflects.
 type answer struct{ b []byte }
+
+// expect makes room for all of n things once the first of them tell how long one is: a long list that grows by doubling
+// takes three times its length.
+func (w *answer) expect(done, n int) {
+	const first = 16
+	if done == first && n > 4*first {
+		w.b = slices.Grow(w.b, len(w.b)/first*(n-first)*9/8)
+	}
+}
 
 func (w *answer) comma() {
 	if n := len(w.b); n > 0 && w.b[n-1] != '{' && w.b[n-1] != '[' && w.b[n-1] != ':' {

@@ -95,19 +95,35 @@ func searchRuns(h *Handler, q *request, w *answer) error {
 	if len(s.ExperimentIDs) > 10_000 {
 		return invalid("SearchRuns request cannot specify more than 10000 experiment_ids.")
 	}
+	return h.runPage(q, s, func(found []turbofan.Run, next string) {
+		if len(found) > 0 {
+			w.list("runs", func() {
+				for i := range found {
+					w.run("", found[i])
+					w.expect(i+1, len(found))
+				}
+			})
+		}
+		w.known("next_page_token", next)
+	})
+}
+
+// runPage has write put one page of runs into the answer. Of large pages few are in the making at a time: what waits to be
+// sent, for as long as its client likes, is text alone.
+func (h *Handler) runPage(q *request, s turbofan.SearchQuery, write func(found []turbofan.Run, next string)) error {
+	if s.Limit > largePage {
+		select {
+		case h.pages <- struct{}{}:
+			defer func() { <-h.pages }()
+		case <-q.Context().Done():
+			return q.Context().Err()
+		}
+	}
 	found, next, err := h.server.SearchRuns(q.Context(), s)
-	if err != nil {
-		return err
+	if err == nil {
+		write(found, next)
 	}
-	if len(found) > 0 {
-		w.list("runs", func() {
-			for i := range found {
-				w.run("", found[i])
-			}
-		})
-	}
-	w.known("next_page_token", next)
-	return nil
+	return err
 }
 
 // record adds to the run that is asked about. A call that logs a single thing names its fields without an index.

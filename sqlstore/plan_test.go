@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"database/sql"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -60,7 +61,12 @@ func TestAnswersAreFoundByCycle(t *testing.T) {
 // plan returns how SQLite runs the query.
 func plan(t *testing.T, s *State, query string, args ...any) string {
 	t.Helper()
-	rows, err := s.db.writer.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	return explained(t, s.db.writer, query, args...)
+}
+
+func explained(t *testing.T, db *sql.DB, query string, args ...any) string {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,12 +110,17 @@ func (s *searchSQL) addTerm(t turbofan.SearchTerm) error {
 		s.and(fmt.Sprintf("%sEXISTS (SELECT 1 FROM %s o WHERE %s AND o.key = ?)", not, owned.name, owned.on), t.Key)
 		return nil
 	}
-	cond, args, err := s.compare("o.value", t.Entity == turbofan.EntityMetric, t)
+	metric, value := t.Entity == turbofan.EntityMetric, "o.value"
+	if metric {
+		// The rows of one run are few, and the index of values holds those of all: SQLite would take it.
+		value = s.dialect.unindexed(value)
+	}
+	cond, args, err := s.compare(value, metric, t)
 	if err != nil {
 		return err
 	}
-	if t.Entity == turbofan.EntityMetric {
-		cond = nanTerm(cond, t.Op)
+	if metric {
+		cond = nanTerm(s.dialect.unindexed("o.is_nan"), cond, t.Op)
 		if len(t.Datasets) > 0 {
 			more, refs := datasetTerm(t.Datasets)
 			cond, args = cond+" AND "+more, append(args, refs...)
@@ -126,12 +131,13 @@ func (s *searchSQL) addTerm(t turbofan.SearchTerm) error {
 	return nil
 }
 
-// nanTerm keeps the zero that stands for NaN out of a comparison; NaN is unequal to every number.
-func nanTerm(cond string, op turbofan.SearchOp) string {
+// nanTerm keeps the zero that stands for NaN, where the column isNaN says so, out of a comparison; NaN is unequal to every
+// number.
+func nanTerm(isNaN, cond string, op turbofan.SearchOp) string {
 	if op == turbofan.OpNotEqual {
-		return "(o.is_nan = 1 OR " + cond + ")"
+		return "(" + isNaN + " = 1 OR " + cond + ")"
 	}
-	return "o.is_nan = 0 AND " + cond
+	return isNaN + " = 0 AND " + cond
 }
 
 func datasetTerm(refs []turbofan.DatasetRef) (string, []any) {

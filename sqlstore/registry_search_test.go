@@ -305,6 +305,9 @@ func testSearchRunsAgainstModel(t *testing.T, d *sqlstore.RegistryDB) {
 		{metric("rare", turbofan.OpLess, 100), metric("loss", turbofan.OpLess, 100)},
 		{param(turbofan.OpLike, "v%")}, {param(turbofan.OpIsNull, "")}, {param(turbofan.OpEqual, "absent")},
 		{metric("absent", turbofan.OpLess, 1)},
+		{metric("loss", turbofan.OpLess, 0), param(turbofan.OpLike, "v%")},
+		{metric("loss", turbofan.OpLess, 15), metric("loss", turbofan.OpGreaterEqual, -10)},
+		{metric("loss", turbofan.OpGreaterEqual, -20), metric("loss", turbofan.OpNotEqual, 3), metric("rare", turbofan.OpNotEqual, 1)},
 	}
 	order := func(key string, desc bool) turbofan.SearchOrder {
 		return turbofan.SearchOrder{Entity: turbofan.EntityMetric, Key: key, Descending: desc}
