@@ -161,17 +161,13 @@ func (s *Spec) columns() []string {
 	if c.BaselineCycles > 0 {
 		per("from_start_" + strconv.Itoa(c.BaselineCycles))
 	}
-	for _, w := range c.RollingMean {
-		per("rolling_mean_" + strconv.Itoa(w))
-	}
-	for _, w := range c.RollingStd {
-		per("rolling_std_" + strconv.Itoa(w))
-	}
-	for _, w := range c.Slope {
-		per("slope_" + strconv.Itoa(w))
-	}
-	for _, w := range c.Delta {
-		per("delta_" + strconv.Itoa(w))
+	for _, column := range [...]struct {
+		name    string
+		windows []int
+	}{{"rolling_mean_", c.RollingMean}, {"rolling_std_", c.RollingStd}, {"slope_", c.Slope}, {"delta_", c.Delta}} {
+		for _, w := range column.windows {
+			per(column.name + strconv.Itoa(w))
+		}
 	}
 	if c.Interactions {
 		n := s.Schema.SettingNames()

@@ -211,28 +211,15 @@ func (s *Spec) fill(st *State, r *turbofan.Reading, row []float32) {
 }
 
 func (s *Spec) fillWindows(st *State, row []float32, at int) int {
-	for _, w := range s.Config.RollingMean {
-		for i := range st.window {
-			row[at] = float32(st.window[i].mean(w))
-			at++
-		}
-	}
-	for _, w := range s.Config.RollingStd {
-		for i := range st.window {
-			row[at] = float32(st.window[i].std(w))
-			at++
-		}
-	}
-	for _, w := range s.Config.Slope {
-		for i := range st.window {
-			row[at] = float32(st.window[i].slope(w))
-			at++
-		}
-	}
-	for _, w := range s.Config.Delta {
-		for i := range st.window {
-			row[at] = float32(st.window[i].delta(w))
-			at++
+	for _, column := range [...]struct {
+		windows []int
+		of      func(*ring, int) float64
+	}{{s.Config.RollingMean, (*ring).mean}, {s.Config.RollingStd, (*ring).std}, {s.Config.Slope, (*ring).slope}, {s.Config.Delta, (*ring).delta}} {
+		for _, w := range column.windows {
+			for i := range st.window {
+				row[at] = float32(column.of(&st.window[i], w))
+				at++
+			}
 		}
 	}
 	return at

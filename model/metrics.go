@@ -70,11 +70,7 @@ func measure(cfg Config, s []scored) Metrics {
 		raw += x.w * (x.a.RUL - x.rul) * (x.a.RUL - x.rul)
 		abs += x.w * math.Abs(d)
 		total += x.w * (t - mean) * (t - mean)
-		if d < 0 {
-			score += x.w * (math.Exp(-d/13) - 1)
-		} else {
-			score += x.w * (math.Exp(d/10) - 1)
-		}
+		score += x.w * stat.NASAPenalty(d)
 		covered := 0.0
 		if t >= x.a.Lower && t <= x.a.Upper {
 			covered = x.w

@@ -53,9 +53,17 @@ func R2(pred, truth []float64) (float64, error) {
 	return 1 - residual/total, nil
 }
 
-// NASAScore is the asymmetric score of the 2008 prognostics challenge, a sum over the
-// predictions: exp(-d/13)-1 for an early one (d < 0) and exp(d/10)-1 for a late one,
-// with d = pred - truth in cycles. Saxena, Goebel, Simon and Eklund, "Damage
+// NASAPenalty is what one prediction adds to NASAScore: exp(-d/13)-1 for an early one
+// (d < 0) and exp(d/10)-1 for a late one, with d = pred - truth in cycles.
+func NASAPenalty(d float64) float64 {
+	if d < 0 {
+		return math.Expm1(-d / 13)
+	}
+	return math.Expm1(d / 10)
+}
+
+// NASAScore is the asymmetric score of the 2008 prognostics challenge, the sum of
+// NASAPenalty over the predictions. Saxena, Goebel, Simon and Eklund, "Damage
 // propagation modeling for aircraft engine run-to-failure simulation", PHM 2008,
 // section V. A prediction hundreds of cycles late may make it +Inf.
 func NASAScore(pred, truth []float64) (float64, error) {
@@ -64,11 +72,7 @@ func NASAScore(pred, truth []float64) (float64, error) {
 	}
 	var sum float64
 	for i, p := range pred {
-		if d := p - truth[i]; d < 0 {
-			sum += math.Expm1(-d / 13)
-		} else {
-			sum += math.Expm1(d / 10)
-		}
+		sum += NASAPenalty(p - truth[i])
 	}
 	return sum, nil
 }
