@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"time"
 
 	"turbofan"
 )
@@ -116,45 +115,15 @@ func (r *Registry) publish(staged, to string) error {
 	if err := r.files.MkdirAll(path.Dir(to), 0o755); err != nil {
 		return fmt.Errorf("publish artifacts: %w", err)
 	}
+	// A large copy may have begun long ago; until its row is there it must not look like one that was left.
+	now := r.now()
+	if err := r.files.Chtimes(staged, now, now); err != nil {
+		return fmt.Errorf("publish artifacts: %w", err)
+	}
 	if err := r.files.Rename(staged, to); err != nil {
 		return fmt.Errorf("publish artifacts: %w", err)
 	}
 	return syncFolder(r.files, path.Dir(to))
-}
-
-// deleteOrphans deletes staged files, and folders of versions that have no row: what a process left that died between
-// copying and registering. Young ones stay, they may be another process's work.
-func (r *Registry) deleteOrphans(ctx context.Context, age time.Duration) error {
-	before := r.now().Add(-age)
-	for _, dir := range []string{stagingDir, registryDir} {
-		entries, err := fs.ReadDir(r.files.FS(), dir)
-		if isAbsent(err) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("look for orphaned artifacts: %w", err)
-		}
-		for _, e := range entries {
-			info, err := e.Info()
-			if err != nil || info.ModTime().After(before) {
-				continue
-			}
-			if dir == registryDir {
-				used, err := r.isStorage(ctx, versionURI(e.Name()))
-				if err != nil {
-					return fmt.Errorf("look for orphaned artifacts: %w", err)
-				}
-				if used {
-					continue
-				}
-			}
-			if err := r.files.RemoveAll(path.Join(dir, e.Name())); err != nil {
-				return fmt.Errorf("delete orphaned artifacts: %w", err)
-			}
-			r.log.Info("deleted orphaned artifacts", "path", path.Join(dir, e.Name()))
-		}
-	}
-	return nil
 }
 
 // fetchTree copies a folder of root to dir, which is new, so that dir is there whole or not at all.

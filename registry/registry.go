@@ -7,6 +7,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -36,9 +37,14 @@ type Config struct {
 	// SourcePattern is what the source of a version that a client creates must match somewhere, as MLflow has it; nil lets any
 	// source pass that is safe.
 	SourcePattern *regexp.Regexp
-	// OrphanAge is how old files that belong to no version must be before Open deletes them: a crash, or another
+	// OrphanAge is how old files that belong to no version must be before Open and Tend delete them: a crash, or another
 	// process at work, left them. An hour by default.
-	OrphanAge  time.Duration
+	OrphanAge time.Duration
+	// UploadAge is how long nothing may have come of an upload in parts before it counts as given up, a day by default; an
+	// address for a part is good for an hour, and a part may take another.
+	UploadAge time.Duration
+	// SweepEvery is how often Tend looks for both, an hour by default.
+	SweepEvery time.Duration
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil keeps no metrics
 }
@@ -57,6 +63,8 @@ type Registry struct {
 	versions    prometheus.Counter
 	bytes       prometheus.Counter
 	now         func() time.Time
+
+	orphanAge, uploadAge, sweepEvery time.Duration
 }
 
 var (
@@ -81,15 +89,16 @@ func Open(ctx context.Context, cfg Config, store turbofan.RegistryStore) (*Regis
 			cfg.DefaultArtifactRoot = cfg.ArtifactRoot
 		}
 	}
-	if cfg.OrphanAge == 0 {
-		cfg.OrphanAge = time.Hour
-	}
+	cfg.OrphanAge = cmp.Or(cfg.OrphanAge, time.Hour)
+	cfg.UploadAge = cmp.Or(cfg.UploadAge, 24*time.Hour)
+	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, time.Hour)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Registry{
 		RegistryStore: store, store: store, filesPath: root, log: cfg.Logger, sources: cfg.SourcePattern,
 		defaultRoot: strings.TrimRight(cfg.DefaultArtifactRoot, "/"), now: time.Now,
+		orphanAge: cfg.OrphanAge, uploadAge: cfg.UploadAge, sweepEvery: cfg.SweepEvery,
 	}
 	if r.files, err = openFolder(root); err != nil {
 		return nil, err
@@ -103,7 +112,7 @@ func Open(ctx context.Context, cfg Config, store turbofan.RegistryStore) (*Regis
 	if err := r.ensureFirstExperiment(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	if err := r.deleteOrphans(ctx, cfg.OrphanAge); err != nil {
+	if err := r.sweep(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil

@@ -120,8 +120,10 @@ func TestOrphansAreDeleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.HasSuffix(name, "dead") {
-			if err := os.Chtimes(path, old, old); err != nil {
-				t.Fatal(err)
+			for _, p := range []string{filepath.Join(path, "MLmodel"), path} {
+				if err := os.Chtimes(p, old, old); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -145,6 +147,68 @@ func TestOrphansAreDeleted(t *testing.T) {
 	}
 	if err := again.Fetch(t.Context(), kept, filepath.Join(t.TempDir(), "copy")); err != nil {
 		t.Error(err)
+	}
+}
+
+// An upload of which nothing came for a day is given up while the registry serves; one that is in use is not, however
+// long ago it began, and its parts make the file.
+func TestUploadsAreGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	r := open(t, dir, registry.Config{SweepEvery: time.Millisecond}, nil)
+	ctx := t.Context()
+	part := func(id string, n int) turbofan.UploadPart {
+		tag, err := r.PutPart(ctx, id, n, strings.NewReader(strings.Repeat("x", n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return turbofan.UploadPart{Number: n, Tag: tag}
+	}
+	age := func(id string, by time.Duration, except string) {
+		folder := filepath.Join(dir, "artifacts", ".staging", "upload-"+id)
+		then := time.Now().Add(-by)
+		for _, name := range append(names(t, folder), "") {
+			if except != "" && strings.Contains(name, except) {
+				continue
+			}
+			if err := os.Chtimes(filepath.Join(folder, name), then, then); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ids := map[string]string{}
+	parts := map[string][]turbofan.UploadPart{}
+	for _, name := range []string{"left", "slow", "lately"} {
+		id, err := r.StartUpload(ctx, "mlflow-artifacts:/1/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids[name], parts[name] = id, []turbofan.UploadPart{part(id, 1), part(id, 2)}
+	}
+	age(ids["slow"], 23*time.Hour, "")
+	age(ids["lately"], 25*time.Hour, parts["lately"][1].Tag)
+	age(ids["left"], 25*time.Hour, "")
+	running, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- r.Tend(running) }()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for len(names(t, filepath.Join(dir, "artifacts", ".staging"))) > 2 {
+		<-tick.C // the test's own deadline ends it where nothing is deleted
+	}
+	for range 20 { // of the two that stay no later sweep takes one
+		<-tick.C
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]string{"left": turbofan.ENotFound, "slow": "", "lately": ""} {
+		if err := r.CompleteUpload(ctx, "mlflow-artifacts:/1/"+name, ids[name], parts[name]); turbofan.ErrorCode(err) != want {
+			t.Errorf("%s: %v, want code %q", name, err, want)
+		}
+	}
+	if got := names(t, filepath.Join(dir, "artifacts", "1")); len(got) != 2 {
+		t.Errorf("the files are %v", got)
 	}
 }
 

@@ -19,8 +19,8 @@ import (
 // maxParts is how many parts an upload may have, as at S3.
 const maxParts = 10_000
 
-// uploadDir is where the parts of an upload wait. Old ones go when the registry opens, as everything staged does.
-func uploadDir(id string) string { return path.Join(stagingDir, "upload-"+id) }
+// uploadDir is where the parts of an upload wait; sweep deletes those that were given up.
+func uploadDir(id string) string { return path.Join(stagingDir, uploadPrefix+id) }
 
 // uploadTarget is the file that says where an upload is to be.
 const uploadTarget = "target"

@@ -273,6 +273,7 @@ func (p *platform) openEmbedded(ctx context.Context, reg prometheus.Registerer) 
 		return nil, nil, err
 	}
 	p.closers = append(p.closers, db.Close, own.Close)
+	p.run = append(p.run, own.Tend)
 	return db, own, nil
 }
 

@@ -176,6 +176,7 @@ func runRegistry(ctx context.Context, cfg config, o registryOptions, sources *re
 		return err
 	}
 	p.closers = append(p.closers, reg.Close)
+	p.run = append(p.run, reg.Tend)
 	pages, err := console.NewRegistry(console.DefaultConfig(), reg, log)
 	if err != nil {
 		return err
