@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// PrivateHost reports whether hostport, the Host of an HTTP request, is an address, a single word or a name of a private
-// network. A page from elsewhere can make a browser send only its own name, also when that name has come to mean this
-// machine (DNS rebinding): where nobody is asked for a key, other names are not to be answered.
+// PrivateHost reports whether hostport, the Host of an HTTP request, is an IP address, a single word or a name of a private
+// network. A server that asks for no key should answer no other: by DNS rebinding a public web page can point its own name
+// at this machine and make a visitor's browser send requests here, but only under that public name.
 func PrivateHost(hostport string) bool {
 	host := hostport
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && (strings.IndexByte(host, ':') == i || strings.HasSuffix(host[:i], "]")) {

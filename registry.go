@@ -26,7 +26,7 @@ type ModelVersion struct {
 	ModelID string `json:"model_id,omitempty"`
 	RunLink string `json:"run_link,omitempty"`
 	UserID  string `json:"user_id,omitempty"`
-	// Storage is the URI that Source stands for: the same, unless Source names another model.
+	// Storage is the URI of the files: Source itself, unless Source names another model, such as models:/rul/3.
 	Storage string `json:"-"`
 }
 

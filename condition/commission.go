@@ -149,9 +149,9 @@ func (c *Commissioner) fix(k int) {
 	c.generation.Add(1)
 }
 
-// makeRoom drops the pending condition that the fewest units flew in, of those the one that was silent longest: else one
-// unit with a broken setting would fill the table for good and no real condition could ever be commissioned. It reports
-// false when nothing is pending. The caller holds the lock.
+// makeRoom drops the pending condition that the fewest units flew in, and of several such the one that has not been seen
+// for longest. Otherwise one unit with a broken setting could fill the table, and no real condition would ever be
+// commissioned. It reports false when nothing is pending. The caller holds the lock.
 func (c *Commissioner) makeRoom() bool {
 	least := -1
 	for i := range c.pending {

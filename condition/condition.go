@@ -80,9 +80,10 @@ type Regime struct {
 type Normalizer struct {
 	Config  Config   `json:"config"`
 	Regimes []Regime `json:"regimes"`
-	// Silent holds, per sensor, the root mean square distance from its healthy value of one that rests there while units
-	// are healthy and leaves it when they fail, as an error counter does: it is the unit of its z in every condition, as
-	// a healthy standard deviation there is none. 0 for all other sensors, nil where there are only those.
+	// Silent is about sensors that keep one value while units are healthy and leave it when they fail, as an error counter
+	// does. They have no healthy standard deviation to divide by; in its place stands, in every condition, the root mean
+	// square of their distance from the healthy value over all of training. Silent holds that number by sensor, 0 for
+	// every other sensor, and is nil where no sensor is silent.
 	Silent []float64 `json:"silent,omitempty"`
 }
 

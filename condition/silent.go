@@ -10,12 +10,12 @@ import (
 // counts as silent: it raised a false alarm, and is not a coarse reading of something that changes all the time.
 const resting = 0.9
 
-// listen finds the sensors that rest at one value while units are healthy and leave it later, and gives them the unit
-// in which that is told. Two kinds are silent: those that are constant over the healthy readings of every condition, at
-// whatever value, and those that are so in some and rest in all of them at the same value but for a few readings.
-// A sensor that is constant in some conditions and takes several values in others is neither: C-MAPSS rounds a few
-// that coarsely, and what they say depends on the condition. A condition with fewer healthy readings than CommissionRows
-// tells nothing here. of is the condition of each sample, nil for one.
+// listen finds the silent sensors and sets Normalizer.Silent. There are two kinds: sensors that are constant over the
+// healthy readings of each condition, whatever the value is there; and sensors that are constant in some conditions and,
+// but for a few readings, keep that same value in all others. A sensor that is constant in some conditions and takes
+// several values in others is not silent: C-MAPSS rounds a few sensors that coarsely, and what they say depends on the
+// condition. A condition with fewer healthy readings than CommissionRows is not asked. of is the condition of each
+// sample; nil means that there is one condition.
 func (n *Normalizer) listen(healthy, all []moments, samples iter.Seq[Sample], of []uint16) {
 	sensors := len(n.Regimes[0].Mean)
 	var doubtful []int

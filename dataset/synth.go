@@ -56,11 +56,10 @@ func (c SynthConfig) normal() SynthConfig {
 	return c
 }
 
-// Synthesize makes a fleet whose readings look like those of C-MAPSS and which lives and dies by rules of our own: each
-// engine begins with some wear and some play of manufacture, one of its parts then loses health exponentially until it
-// fails, and every sensor shows the condition flown, the wear by the signature of the failing part, and noise. Training
-// engines run to failure; test engines are stopped before, and their truth is known. Saxena et al. 2008 describe the
-// damage model that this one follows in outline.
+// Synthesize makes a fleet whose readings look like those of C-MAPSS. An engine begins with some wear and a small offset in
+// each sensor, as manufacture leaves them. One of its parts then loses health exponentially until it fails. A sensor shows
+// the condition flown, the wear of the failing part, and noise. Training engines run to failure; test engines are stopped
+// before that, and their truth is known. The damage model follows Saxena et al. 2008 in outline.
 func Synthesize(c SynthConfig) (train, test *Set) {
 	c = c.normal()
 	plant := newPlant(c)

@@ -20,14 +20,14 @@ type Table struct {
 // TableColumn is one column of a Table.
 type TableColumn struct {
 	Name string
-	// Values holds a number for each row, NaN where there is none; nil where the column is not one of numbers.
+	// Values holds a number for each row, NaN where there is none; nil for a column that does not hold numbers.
 	Values []float64
+	// Reason says why a column without Values does not hold numbers, such as `"A" in line 2 is not a number`.
+	Reason string
 	// Infinite counts the cells that are no finite number, such as inf or 1e999: NaN in Values.
 	Infinite int
-	// unfit says of the first of them what Reason says where no cell of the column holds a finite number.
+	// unfit names the first of these; it becomes Reason where no cell of the column holds a finite number.
 	unfit string
-	// Reason says why it is not, such as `"A" in line 2 is not a number`.
-	Reason string
 	// Texts holds the cells of a column that was asked for by name.
 	Texts []string
 }

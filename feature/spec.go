@@ -125,8 +125,8 @@ type Spec struct {
 	Keep []int `json:"keep"`
 	// Health holds the ridge weights of each health index over kept sensors, intercept last. Empty without a health index.
 	Health [][]float64 `json:"health,omitempty"`
-	// HealthLow and HealthHigh are, by kept sensor, the least and greatest change since start that the indexes were fitted
-	// on; changes beyond count as these. Empty, in models of before, bounds nothing.
+	// HealthLow and HealthHigh are, by kept sensor, the least and the greatest change since start that the indexes were
+	// fitted on; a change beyond counts as that bound. Older models have none, and bound nothing.
 	HealthLow  []float64 `json:"health_low,omitempty"`
 	HealthHigh []float64 `json:"health_high,omitempty"`
 	// Columns names every value of a row, in order.

@@ -130,9 +130,9 @@ func (s *Spec) advance(st *State, cycle int) {
 	}
 }
 
-// advanceHealth adds one value to each health index. A reading that lacks a sensor would shift an index by an unknown
-// amount: it is left out. A change beyond those of training counts as the furthest of these: a way to fail that training
-// never saw moves a sensor where the index's weights mean nothing, and one sensor would then decide.
+// advanceHealth adds one value to each health index. A reading that lacks a sensor is left out: it would shift an index by
+// an unknown amount. Changes are clipped to those of training: a way to fail that training never saw can move one sensor so
+// far that it alone would decide, by a weight that means nothing there.
 func (s *Spec) advanceHealth(st *State) {
 	for i, ch := range s.Keep {
 		if st.baseN[i] == 0 || math.IsNaN(st.z[ch]) {

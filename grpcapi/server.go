@@ -1,6 +1,6 @@
-// Package grpcapi answers the Open Inference Protocol over gRPC. It is a second door to the same hall: a call becomes the
-// request that the protocol's REST form would be and goes to the handler that answers that, so that limits, keys, request
-// ids, metrics and the log hold for both without a second copy of any.
+// Package grpcapi answers the Open Inference Protocol over gRPC. A call is turned into the request of the protocol's REST
+// form and goes to the handler that answers that one. Limits, keys, request ids, metrics and the log therefore hold for
+// both, without a second copy of any.
 package grpcapi
 
 import (

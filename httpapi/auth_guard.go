@@ -90,8 +90,8 @@ func Guard(next http.Handler, cfg GuardConfig) (http.Handler, error) {
 	return &guard{next: next, cfg: cfg, limits: newRates(cfg.Rate, cfg.Burst)}, nil
 }
 
-// privateHosts refuses requests under a public name: a browser that was led here by that name sends them for a page from
-// elsewhere, and no key stops it.
+// privateHosts refuses requests under a public name: without keys nothing else stops a web page that was pointed at this
+// machine, see turbofan.PrivateHost.
 func privateHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !turbofan.PrivateHost(r.Host) {

@@ -19,23 +19,23 @@ const (
 	jumpWindow = 8  // readings in a condition of training, in a row or nearly so
 	runFactor  = 3  // a sensor is stuck when it repeats itself this many times as long as any of the baseline did
 	minRun     = 20 // and at least this long
-	maxSilence = 20 // cycles from a unit's last reading to its end from which on the end must agree with the champion
+	maxSilence = 20 // cycles between a unit's last reading and its stated end; beyond, the champion is asked about the end
 	maxMissing = 0.5
 	alone      = 0.5
-	// An end that nobody saw the unit get to is in doubt from doubt times the champion's validated error on. The challenger,
-	// which learned from the others, contradicts it unless it expects it within surprise times that error; its own error
-	// and intervals grow with what is wrong in what it learned from.
+	// The champion doubts such an end when its answers over the unit's life are off by more than doubt times its validated
+	// error. The challenger, which learned from the other units, contradicts the end when its last answer is off by more than
+	// surprise times the same error; its own error would not do, because that grows with whatever is wrong in its data.
 	doubt    = 1.4
 	surprise = 1.5
-	// Where the champion knows the fleet it doubts doubtShare of the right ends that nobody saw, as it would of engines held
-	// out in its training; oddShare contradict every model; and of all new units' ends strayShare are written down
-	// wrongly. More than those explain at a chance of manyLevel are many.
+	// What is normal, measured on engines held out: of right ends that nobody saw, the champion doubts doubtShare in a fleet
+	// that it knows, and every model contradicts oddShare; of all stated ends, strayShare are written down wrongly. A
+	// count is too many when these rates reach it with a probability below manyLevel.
 	doubtShare = 0.1
 	oddShare   = 0.05
 	strayShare = 0.01
 	manyLevel  = 0.01
-	// Of ends that were mixed up the challenger contradicts mixedShare or more. It confirms the doubted ends where as few
-	// contradictions as it has would then come at a chance of at most confirmLevel.
+	// When ends were mixed up, the challenger contradicts a share of mixedShare or more of those in doubt. It confirms them
+	// when so few contradictions would then have a probability of at most confirmLevel.
 	mixedShare   = 0.5
 	confirmLevel = 0.05
 )
@@ -107,18 +107,20 @@ func (in *inspector) broken(h *turbofan.History) string {
 	return in.levels(h)
 }
 
-// ruleEnds asks the challenger about the units whose ends the champion had not expected, notes what it says, and refuses
-// it where they speak against it. It learned from the others: where those are of the same kind and have their own ends, it
-// knows better than the champion when these fail. Ends that were mixed up look otherwise: of two units that are exchanged,
-// one seems to live on past its last reading, and the other is refused because it spoke after its end. So either no more
-// ends contradict both models than odd engines of a known fleet do, or the challenger confirms most of those in doubt.
-// Where it is believed and more are in doubt than the champion would doubt of a fleet that it knows, they are a kind that
-// it does not: then the challenger, which learned from the others only, must know it better.
+// ruleEnds asks the challenger about the doubted units, whose ends the champion had not expected, notes what it says, and
+// refuses the challenger where they speak against it.
 //
-// What this cannot find: an end stated within maxSilence cycles after the last reading, which nobody doubts; so too a
-// batch whose units all fell silent and are all said to have failed at once, though they lived on, in a way of wearing
-// that the champion does not know: only the gate's margin on known units may speak against that. And it lets a few wrong
-// ends among many right ones pass: those in doubt are left out, the others teach.
+// The challenger learned from the other units. If the doubted ones are of the same kind and their ends are right, it
+// expects those ends better than the champion did. If ends were mixed up it does not: of two units that are exchanged, one
+// seems to live on past its last reading (the other speaks after its end and is refused at once). So the ends are believed
+// when no more of them contradict both models than odd engines of a known fleet would, or when the challenger confirms
+// most. If they are believed, and are more than the champion would doubt in a fleet that it knows, they are of a kind that
+// it does not know; then the challenger must also be better on them.
+//
+// What this cannot find: an end stated within maxSilence cycles after the last reading, which nobody doubts; a few wrong
+// ends among many right ones, of which those in doubt are left out and the others teach; and a fleet that wears in a way
+// unknown to the champion, whose units all fall silent and are all said to have failed just then, though they lived on.
+// Against the last only the gate's margin on known units may speak.
 func (s *Service) ruleEnds(ctx context.Context, challenger *model.Model, j *turbofan.Job, g *gathered, d *decision) error {
 	if len(g.doubted) == 0 {
 		return nil
@@ -151,7 +153,7 @@ func (s *Service) ruleEnds(ctx context.Context, challenger *model.Model, j *turb
 	return s.weigh(d, group{"doubted", theirs, ruleDoubted}, byUnit(ours))
 }
 
-// ruleDoubted is ruleNew at the confidence of the other tests of ends. Of what was mixed up no model knows more than another.
+// ruleDoubted is ruleNew at the confidence of the other tests of ends: where ends were mixed up, no model is surely better.
 func ruleDoubted(p stat.PairedRMSE) (bool, string) {
 	return better(p, 1-confirmLevel)
 }
@@ -191,7 +193,8 @@ func plausible(mean float64) int {
 	return k
 }
 
-// atMost returns the chance that of n independent events of chance p no more than k happen.
+// atMost is the binomial distribution function: the probability that at most k of n independent events happen, each of
+// probability p.
 func atMost(k, n int, p float64) (sum float64) {
 	all, _ := math.Lgamma(float64(n + 1))
 	for i := range k + 1 {

@@ -93,9 +93,9 @@ func (s *Service) hold(ctx context.Context, id string, stop context.CancelCauseF
 	}
 }
 
-// renew takes the lease for as long again and looks whether the job still stands. A store that does not answer holds it
-// up no longer than the lease lasts that was heard of last. It returns when the lease was heard of, and whether it
-// stopped the job.
+// renew extends the lease and looks whether the job is still active. heard is when the store last confirmed the lease: a
+// store that does not answer is waited for until that lease ends, no longer. It returns when the store confirmed the
+// lease, and whether the job was stopped.
 func (s *Service) renew(ctx context.Context, id string, heard time.Time, stop context.CancelCauseFunc) (time.Time, bool) {
 	ctx, cancel := context.WithDeadline(ctx, heard.Add(s.cfg.Lease))
 	defer cancel()

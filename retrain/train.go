@@ -135,11 +135,12 @@ type gathered struct {
 	data  model.Data
 	fresh []turbofan.History // production units that the champion has not learned from
 	news  int                // fresh ones, and those that were left out
-	// silent ones of the new were last heard of long before their end; doubted are those of them that were left out.
+	// silent counts new units whose last reading lies long before their stated end; doubted are those of them that were
+	// left out because the champion did not expect that end.
 	silent  int
 	doubted []turbofan.History
-	// past ones were doubted too, but told before the champion was trained: they speak of batches that were judged then,
-	// and would stop every later one.
+	// past counts units that would be doubted, but whose ends were stated before the champion was trained. An earlier job
+	// has judged them; counted again, they would stop every later job.
 	past int
 	ch   *champion
 }

@@ -371,9 +371,9 @@ func (w *writer) pause(d time.Duration) {
 	}
 }
 
-// commit writes batch in one transaction. When that fails, operations learn why; records go back to the head of the
-// queue, unless the records themselves are what it refuses, or the store is closing: then only those are tried again
-// that a lost connection held up.
+// commit writes batch in one transaction. When that fails, operations learn why, and records go back to the head of the
+// queue to be tried again. They do not where the database refuses the records themselves; nor, while the store is closing,
+// for any other reason than a lost connection.
 func (w *writer) commit(batch []entry) error {
 	start := time.Now()
 	err := w.transact(batch)

@@ -25,9 +25,9 @@ type tally struct {
 	hist, ages []float64 // counts per bin and per age band of the rows that have a value
 	total      float64   // of the differences from the reference mean, for the reason given at meanFrom
 	sample     []float64
-	// The sample holds one value, drawn at random, of each stretch of so many values; a fixed stride would see the same
-	// engine every time when a fleet reports in turn. wait counts the values until the next that matters: the one that
-	// was drawn, with rest more behind it, or the first of the next stretch.
+	// The values come in stretches of this length, and the sample holds one value of each, drawn at random: with a fixed
+	// stride a fleet that reports in turn would show the same engine every time. wait counts down to the value that was
+	// drawn, after which rest values of its stretch are left, and then to the first of the next stretch.
 	stretch, wait, rest int
 	drawn               bool
 	rng                 *rand.PCG

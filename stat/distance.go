@@ -5,12 +5,14 @@ import (
 	"sync"
 )
 
-// Distance is how far the mean of n rows of a unit lies from those of the reference's
-// units, squared and in their own spread (Mahalanobis 1936), without the one channel
-// that explains most of it: a broken sensor disagrees with all others, and is no new
-// kind of wear. deviation is that mean less the mean of the unit's age, by channel of
-// Channels, NaN where it is not known. part is what each channel adds that the others do
-// not explain, 0 for one that is not known. False where fewer than two channels are known.
+// Distance is the squared Mahalanobis distance (Mahalanobis 1936) of the mean of a unit's
+// n rows from the means of the reference's units. The one channel that adds most to it is
+// left out: a broken sensor disagrees with all others, and is no new kind of wear.
+//
+// deviation is the unit's mean less the reference's mean at its age, one value for each of
+// Channels, NaN where it is not known. part, as long, is what each channel adds that the
+// others do not explain, 0 where it is not known. ok is false where fewer than two
+// channels are known.
 func (s *Spread) Distance(deviation []float64, n float64) (distance float64, part []float64, ok bool) {
 	part = make([]float64, len(deviation))
 	distance, ok = s.Ruler().Distance(deviation, n, part)

@@ -328,8 +328,8 @@ func allReady(parts ...func(context.Context) error) func(context.Context) error 
 func (p *platform) buildPredict(_ context.Context, reg *prometheus.Registry) (err error) {
 	c := predict.DefaultConfig()
 	c.ModelName, c.CacheDir, c.RefreshEvery = p.cfg.Model.Name, p.cfg.path("serving"), time.Duration(p.cfg.Refresh)
-	// Another process that is told of an answer, by a client or a replica, must find it in the store; a store on a
-	// server is there to be shared.
+	// Feedback in another process, or a replica, may ask for an answer as soon as its client has it: it must be in the
+	// store by then. A store on a server is taken to be shared.
 	c.Shared = !p.has(roleFeedback) || p.cfg.Store.shared()
 	if err := p.lockUnits(c.Shared); err != nil {
 		return err

@@ -44,9 +44,9 @@ func (p *platform) lockUnits(shared bool) error {
 // claimLease is how long after a process was last heard of another registry may take its place.
 const claimLease = 30 * time.Second
 
-// claimStore keeps processes with registries of their own from working on the jobs of one store: each would promote in
-// its own, and go on serving what the others took back. Any number of trainers that share a registry share a store. A
-// process that was not heard of for so long that another took its place ends, as it would not have started.
+// claimStore keeps two processes with a registry each from working on the jobs of one store: each would promote in its own
+// registry, and go on serving what the other took back. Trainers that share a registry may share a store, as many as
+// there are. A process whose claim has lapsed, and was taken by another, ends, as it would not have started.
 func (p *platform) claimStore(ctx context.Context) error {
 	if !p.cfg.Store.shared() || p.cfg.Store.Registry || p.cfg.TrackingURI != "" || !p.has(roleRegistry) {
 		return nil
