@@ -139,7 +139,8 @@ func (s *Service) reference(ctx context.Context, v turbofan.ModelVersion) (*refe
 	}
 	fetched := filepath.Join(dir, reference.FileName)
 	ref, err := reference.Read(fetched)
-	if err != nil {
+	if err != nil { // which no later check repairs
+		s.log.ErrorContext(ctx, "the version has no usable reference: no check can be made while it serves", "version", v.Version, "error", err)
 		return nil, &turbofan.Error{Code: turbofan.EUnavailable, Message: fmt.Sprintf("version %s of %s has no usable reference", v.Version, v.Name), Err: err}
 	}
 	if err := os.Rename(fetched, cached); err != nil {

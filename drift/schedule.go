@@ -2,6 +2,7 @@ package drift
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"turbofan"
@@ -15,7 +16,7 @@ const failurePause = 5 * time.Second
 func (s *Service) Run(ctx context.Context) error {
 	last, err := s.lastReport(ctx)
 	if err != nil {
-		s.log.ErrorContext(ctx, "drift schedule starts without its past", "error", err)
+		s.complain(ctx, &s.away, "drift schedule starts without its past", err)
 	}
 	var due <-chan time.Time
 	var timer *time.Timer
@@ -73,26 +74,40 @@ func (s *Service) next(ctx context.Context) time.Duration {
 func (s *Service) scheduled(ctx context.Context, due func(context.Context) bool) error {
 	_, _, err := s.checkIf(ctx, due)
 	switch {
-	case err == nil || ctx.Err() != nil:
-		return err
+	case err == nil:
+		s.away = turbofan.Outage{}
+	case ctx.Err() != nil:
 	case turbofan.ErrorCode(err) == turbofan.ENotFound:
 		s.log.InfoContext(ctx, "drift not checked", "because", turbofan.ErrorMessage(err))
 	default:
-		s.log.ErrorContext(ctx, "drift check failed", "error", err)
+		s.complain(ctx, &s.away, "drift check failed", err)
 	}
 	return err
+}
+
+// complain logs what the schedule, or the next check, tries again: as a warning while that may help by itself. The end of
+// the process is no fault of the parts behind.
+func (s *Service) complain(ctx context.Context, away *turbofan.Outage, message string, err error, args ...any) {
+	if ctx.Err() != nil {
+		return
+	}
+	level := slog.LevelWarn
+	if away.Fault(err, time.Now()) {
+		level = slog.LevelError
+	}
+	s.log.Log(ctx, level, message, append(args, "error", err)...)
 }
 
 // enough reports whether EveryRows readings arrived since the last report, whoever asked for it.
 func (s *Service) enough(ctx context.Context) bool {
 	last, err := s.lastReport(ctx)
 	if err != nil {
-		s.log.ErrorContext(ctx, "drift schedule cannot see the last report", "error", err)
+		s.complain(ctx, &s.away, "drift schedule cannot see the last report", err)
 		return false
 	}
 	newest, err := s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{AfterSeq: last.ToSeq, Last: 1})
 	if err != nil {
-		s.log.ErrorContext(ctx, "drift schedule cannot see new readings", "error", err)
+		s.complain(ctx, &s.away, "drift schedule cannot see new readings", err)
 		return false
 	}
 	// Numbers may have gaps but never repeat: a small difference is few readings, a large one must be counted.
@@ -101,7 +116,7 @@ func (s *Service) enough(ctx context.Context) bool {
 	}
 	fresh, err := s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{AfterSeq: last.ToSeq, Limit: s.cfg.EveryRows})
 	if err != nil {
-		s.log.ErrorContext(ctx, "drift schedule cannot count new readings", "error", err)
+		s.complain(ctx, &s.away, "drift schedule cannot count new readings", err)
 		return false
 	}
 	return len(fresh) >= s.cfg.EveryRows

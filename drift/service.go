@@ -36,8 +36,11 @@ type Service struct {
 	id       string // of this process, among the replicas
 
 	// turn holds one token; who has it may check, and touch what follows.
-	turn   chan struct{}
-	loaded *loaded
+	turn      chan struct{}
+	loaded    *loaded
+	untrained turbofan.Outage // of the retraining service
+
+	away turbofan.Outage // of what the schedule needs; only Run touches it
 }
 
 var _ turbofan.DriftService = (*Service)(nil)

@@ -48,6 +48,7 @@ func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport, win
 			return err
 		}
 		if wait != "" {
+			s.untrained = turbofan.Outage{}
 			report.Because += "; no retraining: " + wait
 			if jobs[0].Status.Active() {
 				s.metrics.trigger(triggerActive)
@@ -60,10 +61,12 @@ func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport, win
 	job, err := s.retrain.Submit(ctx, turbofan.RetrainRequest{Reason: report.Because, Trigger: "drift"})
 	switch turbofan.ErrorCode(err) {
 	case "":
+		s.untrained = turbofan.Outage{}
 		report.RetrainingJob = job.ID
 		s.metrics.trigger(triggerSubmitted)
 		return nil
 	case turbofan.EConflict:
+		s.untrained = turbofan.Outage{}
 		report.Because += "; no retraining: " + turbofan.ErrorMessage(err)
 		s.metrics.trigger(triggerActive)
 		return nil
@@ -113,7 +116,7 @@ func (s *Service) triggerFailed(ctx context.Context, op string, err error) error
 		return ctx.Err()
 	}
 	s.metrics.trigger(triggerFailed)
-	s.log.ErrorContext(ctx, "drift found, but retraining cannot be reached: the next check asks again", "op", op, "error", err)
+	s.complain(ctx, &s.untrained, "drift found, but retraining cannot be asked for: the next check tries again", err, "op", op)
 	return nil
 }
 

@@ -76,6 +76,7 @@ type plant struct {
 	base    []turbofan.History
 	schema  turbofan.Schema
 	metrics *prometheus.Registry
+	log     io.Writer // io.Discard
 }
 
 func newPlant(t *testing.T) *plant {
@@ -83,7 +84,7 @@ func newPlant(t *testing.T) *plant {
 	dir := t.TempDir()
 	db := must[*sqlstore.RegistryDB](t)(sqlstore.OpenRegistry(context.Background(), filepath.Join(dir, "registry.db")))
 	t.Cleanup(func() { db.Close() })
-	p := &plant{t: t, base: fleet("base", 24, 1, knownMode), schema: schema()}
+	p := &plant{t: t, base: fleet("base", 24, 1, knownMode), schema: schema(), log: io.Discard}
 	p.reg = must[*registry.Registry](t)(registry.Open(context.Background(), registry.Config{ArtifactRoot: filepath.Join(dir, "artifacts")}, db))
 	t.Cleanup(func() { p.reg.Close() })
 	p.state = must[*sqlstore.State](t)(sqlstore.OpenState(context.Background(), sqlstore.Config{Path: filepath.Join(dir, "state.db")}))
@@ -210,7 +211,7 @@ func (p *plant) start(o options) *process {
 		return model.Data{Schema: p.schema, Units: append([]turbofan.History(nil), p.base...), Digest: "baseline"}, nil
 	}
 	out.Service = must[*retrain.Service](p.t)(retrain.New(cfg, o.reg, p.reg, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: out.jobs, Leases: o.leases},
-		baseline, p.metrics, slog.New(slog.NewTextHandler(io.Discard, nil))))
+		baseline, p.metrics, slog.New(slog.NewTextHandler(p.log, nil))))
 	if o.idle {
 		return out
 	}

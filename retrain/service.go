@@ -222,9 +222,16 @@ const tickEvery = 5 * time.Second
 func (s *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
+	var away turbofan.Outage
 	for {
-		if err := s.turn(ctx); err != nil && ctx.Err() == nil {
+		err := s.turn(ctx)
+		fault := away.Fault(err, time.Now())
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case fault:
 			s.log.Error("retraining", "error", err)
+		default:
+			s.log.Warn("retraining waits for another part", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -279,7 +286,12 @@ func (s *Service) runJob(ctx context.Context, j turbofan.Job) error {
 	jobCtx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	cancel := func() { stop(context.Canceled) }
-	if err := s.start(ctx, &j, cancel); err != nil || !j.Status.Active() {
+	err := s.start(ctx, &j, cancel)
+	if turbofan.ErrorCode(err) == turbofan.EConflict { // cancelled in another process meanwhile
+		s.stop()
+		return nil
+	}
+	if err != nil || !j.Status.Active() {
 		return err
 	}
 	defer s.stop()
