@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -73,9 +74,16 @@ func (s *Service) refreshChampion(ctx context.Context) (bool, error) {
 }
 
 // take makes v ready to be installed: the model that served before, which has answered its golden histories and is kept
-// for a rollback with what it knew when it began, or that which load opens.
+// for a rollback with what it knew when it began, or that which Open or load opens.
 func (s *Service) take(ctx context.Context, v turbofan.ModelVersion) (*served, error) {
+	spare := s.spare
+	if spare != nil && sameVersion(spare.version, v) {
+		s.spare = nil
+	}
 	if s.before == nil || !sameVersion(s.before.version, v) {
+		if s.spare != spare {
+			return s.newServed(spare.model, v), nil
+		}
 		m, err := s.load(ctx, v)
 		if err != nil {
 			return nil, err
@@ -83,8 +91,42 @@ func (s *Service) take(ctx context.Context, v turbofan.ModelVersion) (*served, e
 		return s.newServed(m, v), nil
 	}
 	next, known := s.newServed(s.before.model, v), s.before.primed
-	next.comm, next.seq, next.primed = known.comm.Clone(), known.seq, known
+	next.comm, next.seq, next.read, next.primed = known.comm.Clone(), known.seq, known.read.clone(), known
 	return next, nil
+}
+
+// Open fetches v from the registry, whatever the cache has of it, lets it answer its golden histories and keeps it for the
+// Refresh that finds it named by an alias. A version that cannot serve leaves nothing behind.
+func (s *Service) Open(ctx context.Context, v turbofan.ModelVersion) (_ *model.Model, err error) {
+	s.refresh.Lock()
+	defer s.refresh.Unlock()
+	tmp, err := os.MkdirTemp(s.cfg.CacheDir, "open-*")
+	if err != nil {
+		return nil, fmt.Errorf("open version %s: %w", v.Version, err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	files, dir := filepath.Join(tmp, "model"), filepath.Join(s.cfg.CacheDir, cached(v))
+	if err := s.registry.Fetch(ctx, v, files); err != nil {
+		return nil, err
+	}
+	m, err := model.Open(files)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(os.RemoveAll(dir), os.Rename(files, dir)); err != nil {
+		return nil, fmt.Errorf("keep version %s: %w", v.Version, err)
+	}
+	s.spare = &served{model: m, version: v}
+	return m, nil
+}
+
+// Answering returns the model of a version that answers now, nil for any other.
+func (s *Service) Answering(v turbofan.ModelVersion) *model.Model {
+	l := s.lanes.Load()
+	if l == nil || !sameVersion(l.champion.version, v) {
+		return nil
+	}
+	return l.champion.model
 }
 
 func (s *Service) resolve(ctx context.Context) (turbofan.ModelVersion, error) {
@@ -198,6 +240,9 @@ func (s *Service) remember(v turbofan.ModelVersion, before *lanes) {
 			keep = append(keep, cached(before.canary.version))
 		}
 	}
+	if s.spare != nil {
+		keep = append(keep, cached(s.spare.version))
+	}
 	if sh := s.shadow.Load(); sh != nil {
 		keep = append(keep, cached(sh.served.version))
 	}
@@ -274,6 +319,7 @@ func (s *Service) install(ctx context.Context, next *served, to place) (err erro
 	s.candidate.Store(next)
 	defer s.candidate.Store(nil)
 	s.gate.synchronize()
+	s.inherit(next)
 	foreign, err := s.prime(ctx, next)
 	if err != nil {
 		return err
@@ -295,7 +341,7 @@ func (s *Service) swap(ctx context.Context, next *served, to place, foreign bool
 			return err
 		}
 	}
-	next.primed = primed{comm: next.comm.Clone(), seq: next.seq, foreign: foreign}
+	next.primed = primed{comm: next.comm.Clone(), seq: next.seq, read: next.read.clone(), foreign: foreign}
 	s.put(to(next, s.lanes.Load()))
 	return nil
 }
@@ -335,11 +381,27 @@ func (s *Service) put(l *lanes) {
 	}
 }
 
+// inherit spares a model that is new to the process the readings that the champion has read, where they can teach it
+// nothing. Where the store is shared a reading may become visible after later ones, and each model reads for itself.
+func (s *Service) inherit(next *served) {
+	now := s.lanes.Load()
+	if now == nil || next.seq > 0 || s.cfg.Shared {
+		return
+	}
+	if read := &now.champion.primed.read; read.known(next.model.Spec().Normalizer) {
+		next.seq, next.read = read.seq, read.clone()
+	}
+}
+
 // prime lets the model's commissioner learn from stored readings of young units, in order of arrival, from where it
-// stood. It reports whether any reading was foreign to the model as it was trained.
+// stood. It reports whether any reading was foreign to the model as it was trained. It reads few at a time and lets others
+// have the processor in between, for it stands beside requests.
 func (s *Service) prime(ctx context.Context, m *served) (bool, error) {
-	const page = 20_000
+	const page = 4000
 	spec, foreign := m.model.Spec(), false
+	if m.seq == 0 {
+		m.read = extent{cycles: spec.Normalizer.Config.HealthyCycles}
+	}
 	for {
 		rs, err := s.stores.Readings.Readings(ctx, turbofan.ReadingQuery{AfterSeq: m.seq, Limit: page, MaxCycle: spec.Normalizer.Config.HealthyCycles})
 		if err != nil {
@@ -352,10 +414,13 @@ func (s *Service) prime(ctx context.Context, m *served) (bool, error) {
 				continue // of another equipment's schema, from before
 			}
 			foreign = foreign || spec.Normalizer.Find(r.Settings) < 0
+			m.read.add(r.Settings, spec.Normalizer.Config.Tolerance)
 			m.comm.Learn(r.UnitID, r.Cycle, r.Settings, r.Sensors)
 		}
+		m.read.seq = m.seq
 		if len(rs) < page {
 			return foreign, nil
 		}
+		runtime.Gosched()
 	}
 }

@@ -106,6 +106,7 @@ type Service struct {
 	refresh   sync.Mutex
 	heeded    time.Time // until when ends were heard of; under refresh
 	before    *served   // who was champion before, for a rollback, nil for none; under refresh
+	spare     *served   // what Open opened last and nobody took, nil for none; under refresh
 
 	statusMu    sync.Mutex
 	swaps       int
@@ -127,6 +128,7 @@ type served struct {
 	// learn was on its way after that. Both matter until the model serves, seq also later where the store is shared.
 	seq    int64
 	behind atomic.Bool
+	read   extent // of what was read to learn from
 	primed primed
 	// answers counts what the version has answered.
 	answers prometheus.Counter
@@ -139,6 +141,7 @@ type served struct {
 type primed struct {
 	comm    *condition.Commissioner
 	seq     int64
+	read    extent
 	foreign bool
 }
 

@@ -100,14 +100,14 @@ func (s *Service) endCanary() {
 
 // openTrial opens a version that is to be tried; it must read what the champion reads.
 func (s *Service) openTrial(ctx context.Context, v turbofan.ModelVersion) (*served, error) {
-	m, err := s.load(ctx, v)
+	next, err := s.take(ctx, v)
 	if err != nil {
 		return nil, err
 	}
-	if err := sameChannels(&s.lanes.Load().champion.model.Spec().Schema, &m.Spec().Schema); err != nil {
+	if err := sameChannels(&s.lanes.Load().champion.model.Spec().Schema, &next.model.Spec().Schema); err != nil {
 		return nil, err
 	}
-	return s.newServed(m, v), nil
+	return next, nil
 }
 
 // refreshChallenger lets v answer silently, or nobody where v is nil.

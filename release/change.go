@@ -31,7 +31,7 @@ func (s *Service) Promote(ctx context.Context, req turbofan.PromoteRequest) (tur
 	if from.Version == v.Version {
 		return none, turbofan.Errorf(turbofan.EConflict, "version %s is champion already", v.Version)
 	}
-	if _, err := s.check(ctx, v); err != nil {
+	if err := s.ready(ctx, v); err != nil {
 		return none, err
 	}
 	c := turbofan.ModelChange{ModelName: s.cfg.ModelName, From: from.Version, To: v.Version, Because: cmp.Or(req.Reason, "promoted by an operator")}
@@ -64,7 +64,7 @@ func (s *Service) Rollback(ctx context.Context, reason string) (turbofan.ModelCh
 	if err != nil {
 		return none, err
 	}
-	if _, err := s.check(ctx, v); err != nil {
+	if err := s.ready(ctx, v); err != nil {
 		return none, err
 	}
 	c := turbofan.ModelChange{ModelName: s.cfg.ModelName, From: from.Version, To: v.Version, Rollback: true, Because: cmp.Or(reason, "rolled back by an operator")}
@@ -181,7 +181,7 @@ func (s *Service) begin(ctx context.Context, t turbofan.Trial) error {
 	case v.Version:
 		return turbofan.Errorf(turbofan.EConflict, "version %s is champion; a trial is for another", v.Version)
 	}
-	if _, err := s.check(ctx, v); err != nil {
+	if err := s.ready(ctx, v); err != nil {
 		return err
 	}
 	if t.Alias == turbofan.CanaryAlias { // the share first: a canary without one answers nobody

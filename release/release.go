@@ -24,6 +24,11 @@ type Server interface {
 	// Refresh asks the registry for what should serve and reports whether a new version does.
 	Refresh(ctx context.Context) (bool, error)
 	Serving(ctx context.Context) (turbofan.Serving, error)
+	// Open fetches a version and lets it answer its golden histories, as [model.Open] does. What it opened waits for
+	// Refresh, so that a version is opened once for a change.
+	Open(ctx context.Context, v turbofan.ModelVersion) (*model.Model, error)
+	// Answering returns the model of a version that answers now, nil for any other.
+	Answering(v turbofan.ModelVersion) *model.Model
 }
 
 // Config is what the service is told.
@@ -118,7 +123,7 @@ func (s *Service) Model(ctx context.Context, ref string) (turbofan.ModelDetail, 
 		return turbofan.ModelDetail{}, err
 	}
 	d := turbofan.ModelDetail{ModelSummary: summary(&v)}
-	m, err := s.check(ctx, v)
+	m, err := s.check(ctx, v, s.open)
 	if err != nil {
 		if ctx.Err() != nil || turbofan.ErrorCode(err) == turbofan.EUnavailable {
 			return d, err
@@ -153,9 +158,19 @@ func (s *Service) find(ctx context.Context, ref string) (turbofan.ModelVersion, 
 	return v, turbofan.Errorf(turbofan.ENotFound, "there is no version %s of %s; the newest is %s", strconv.Quote(ref), s.cfg.ModelName, known[len(known)-1].Version)
 }
 
+// ready checks a version that is about to be given a part.
+func (s *Service) ready(ctx context.Context, v turbofan.ModelVersion) error {
+	open := s.open
+	if s.server != nil {
+		open = s.server.Open
+	}
+	_, err := s.check(ctx, v, open)
+	return err
+}
+
 // check opens v, which lets it answer its golden histories, and holds it to the channels of the champion.
-func (s *Service) check(ctx context.Context, v turbofan.ModelVersion) (*model.Model, error) {
-	m, err := s.open(ctx, v)
+func (s *Service) check(ctx context.Context, v turbofan.ModelVersion, open func(context.Context, turbofan.ModelVersion) (*model.Model, error)) (*model.Model, error) {
+	m, err := open(ctx, v)
 	if err != nil {
 		return nil, turbofan.Wrap(turbofan.EInvalid, err, "version %s cannot serve: %s", v.Version, reason(err))
 	}
@@ -166,7 +181,7 @@ func (s *Service) check(ctx context.Context, v turbofan.ModelVersion) (*model.Mo
 	if err != nil {
 		return nil, fmt.Errorf("resolve champion: %w", err)
 	}
-	c, err := s.open(ctx, champion)
+	c, err := s.serves(ctx, champion)
 	if err != nil {
 		if turbofan.ErrorCode(err) == turbofan.EUnavailable || ctx.Err() != nil {
 			return nil, err
@@ -179,6 +194,16 @@ func (s *Service) check(ctx context.Context, v turbofan.ModelVersion) (*model.Mo
 			v.Version, next.Name, len(next.Settings), len(next.Sensors), champion.Version, have.Name, len(have.Settings), len(have.Sensors))
 	}
 	return m, nil
+}
+
+// serves returns the model of the champion: that which answers, or the registry's.
+func (s *Service) serves(ctx context.Context, champion turbofan.ModelVersion) (*model.Model, error) {
+	if s.server != nil {
+		if m := s.server.Answering(champion); m != nil {
+			return m, nil
+		}
+	}
+	return s.open(ctx, champion)
 }
 
 // reason is an error without the name of a directory that is gone when somebody reads it.

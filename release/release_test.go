@@ -306,6 +306,11 @@ func (broken) Serving(context.Context) (turbofan.Serving, error) {
 	return turbofan.Serving{ModelVersion: "1"}, nil
 }
 
+func (broken) Open(context.Context, turbofan.ModelVersion) (*model.Model, error) {
+	return model.Open(artifacts.sound)
+}
+func (broken) Answering(turbofan.ModelVersion) *model.Model { return nil }
+
 // The alias has moved although the process that was asked cannot take it: the answer says both.
 func TestServerThatCannotFollow(t *testing.T) {
 	w := newWorld(t, artifacts.sound, artifacts.sound)
