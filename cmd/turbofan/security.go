@@ -90,18 +90,16 @@ func (p *platform) guard(reg prometheus.Registerer) error {
 	}
 	var ring *httpapi.KeyRing
 	if p.cfg.Auth.on() {
-		keys, err := p.cfg.Auth.keys()
-		if err != nil {
-			return err
-		}
-		ring = httpapi.NewKeyRing(keys)
-		p.follow("API keys", []string{p.cfg.Auth.KeysFile}, func() error {
+		ring = httpapi.NewKeyRing(nil)
+		if err := p.follow("API keys", []string{p.cfg.Auth.KeysFile}, func() error {
 			keys, err := p.cfg.Auth.keys()
 			if err == nil {
 				ring.Replace(keys)
 			}
 			return err
-		})
+		}); err != nil {
+			return err
+		}
 	}
 	for role, h := range p.handlers {
 		c := httpapi.GuardConfig{Role: role, Keys: ring, AnyHost: p.cfg.Insecure || role == roleRegistry, // which has a list of its own
@@ -134,13 +132,9 @@ func (p *platform) certify() error {
 		now.Store(&pair)
 		return nil
 	}
-	if err := load(); err != nil {
-		return err
-	}
 	p.tls = &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return now.Load(), nil }}
-	p.follow("certificate", []string{c.Cert, c.Key}, load)
-	return nil
+	return p.follow("certificate", []string{c.Cert, c.Key}, load)
 }
 
 func tlsReason(err error) string {
@@ -153,13 +147,13 @@ func tlsReason(err error) string {
 // followEvery is how often files that may be renewed are looked at.
 const followEvery = 2 * time.Second
 
-// follow loads again when one of the files changes. What cannot be loaded leaves what was there, and is told once a
-// change.
-func (p *platform) follow(what string, files []string, load func() error) {
-	if files[0] == "" {
-		return
-	}
+// follow loads, and loads again when one of the files changes, also while they are read. What cannot be loaded then
+// leaves what was there, and is told once a change; the error returned is that of the first time.
+func (p *platform) follow(what string, files []string, load func() error) error {
 	seen := stamps(files)
+	if err := load(); err != nil || files[0] == "" {
+		return err
+	}
 	p.run = append(p.run, func(ctx context.Context) error {
 		tick := time.NewTicker(followEvery)
 		defer tick.Stop()
@@ -181,6 +175,7 @@ func (p *platform) follow(what string, files []string, load func() error) {
 			p.log.Info("loaded what was changed", "what", what)
 		}
 	})
+	return nil
 }
 
 // stamps tells files apart from what they were before, through links, as Kubernetes replaces a secret.
