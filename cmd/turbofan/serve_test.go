@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,8 +79,14 @@ func TestServeTrainsServesAndContinues(t *testing.T) {
 		t.Errorf("the newest reading got %+v, before %+v", again, first[39])
 	}
 	next := ask(t, p.predictions(), unit.Readings[40])[0]
-	if _, err := p.predictions().Predict(t.Context(), turbofan.PredictRequest{Readings: unit.Readings[3:4]}); turbofan.ErrorCode(err) != turbofan.EConflict {
-		t.Errorf("an old cycle after a restart: %v", err)
+	if old := ask(t, p.predictions(), unit.Readings[3])[0]; old.ID != first[3].ID || old.RUL != first[3].RUL {
+		t.Errorf("an old reading sent again after a restart got %+v, before %+v", old, first[3])
+	}
+	changed := renamed(unit.UnitID, unit.Readings[3:4])
+	changed[0].Sensors = slices.Clone(changed[0].Sensors)
+	changed[0].Sensors[1]++
+	if _, err := p.predictions().Predict(t.Context(), turbofan.PredictRequest{Readings: changed}); turbofan.ErrorCode(err) != turbofan.EConflict {
+		t.Errorf("an old cycle with other values after a restart: %v", err)
 	}
 	// A unit that never met the restart must get the same answer: its state was rebuilt, not guessed.
 	whole := ask(t, p.predictions(), renamed("straight", unit.Readings[:41])...)
