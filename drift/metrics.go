@@ -14,7 +14,7 @@ type metrics struct {
 	psi, ks                                 *prometheus.GaugeVec
 	psiMean, score, threshold               prometheus.Gauge
 	conditions, rows, units, rmse, rmseKept prometheus.Gauge
-	outside, estimated, pending             prometheus.Gauge
+	outside, estimated, pending, detected   prometheus.Gauge
 	checkOK, askOK                          prometheus.Gauge
 	checks, triggers                        *prometheus.CounterVec
 	seconds                                 prometheus.Histogram
@@ -49,6 +49,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		estimated:  gauge("turbofan_drift_estimated_rmse", "RMSE in cycles that the intervals of the newest predictions promise, before outcomes are known, else NaN."),
 		rmseKept:   gauge("turbofan_drift_reference_rmse", "RMSE in cycles that the serving version showed in validation, else NaN."),
 		checks:     counter("turbofan_drift_checks_total", "Checks by verdict; error for one that drew none.", "verdict"),
+		detected:   gauge("turbofan_drift_detected", "1 where the last check that could judge found drift, by whatever rule, else 0; NaN before the first."),
 		checkOK:    gauge("turbofan_drift_check_success", "1 where the last check drew a verdict, 0 where it failed, NaN before the first."),
 		askOK:      gauge("turbofan_drift_retraining_request_success", "0 where the last verdict of drift could not ask for a retraining, else 1, NaN before the first check."),
 		triggers:   counter("turbofan_drift_retraining_requests_total", "Verdicts of drift by what became of them: submitted, active, cooling, early, failed or off.", "result"),
@@ -64,16 +65,18 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		m.triggers.WithLabelValues(r)
 	}
 	for _, k := range qualityKinds() {
-		m.quality.WithLabelValues(k)
+		m.quality.WithLabelValues(k).Set(math.NaN())
 	}
-	for _, unknown := range []prometheus.Gauge{m.checkOK, m.askOK} {
+	// Until the first check, nothing is known; a dashboard would draw a line up from 0.
+	for _, unknown := range []prometheus.Gauge{m.checkOK, m.askOK, m.psiMean, m.score, m.threshold, m.conditions, m.pending, m.rows, m.units, m.outside, m.detected,
+		m.rmse, m.estimated, m.rmseKept} {
 		unknown.Set(math.NaN())
 	}
 	if reg == nil {
 		return m, nil
 	}
 	for _, c := range []prometheus.Collector{m.psi, m.ks, m.psiMean, m.score, m.threshold, m.conditions, m.rows, m.units, m.outside, m.estimated, m.rmse, m.rmseKept,
-		m.pending, m.checkOK, m.askOK, m.checks, m.triggers, m.seconds, m.quality} {
+		m.pending, m.detected, m.checkOK, m.askOK, m.checks, m.triggers, m.seconds, m.quality} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register drift metrics: %w", err)
 		}
@@ -131,6 +134,10 @@ func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
 	}
 	if r.Verdict == turbofan.InsufficientData {
 		return
+	}
+	m.detected.Set(0)
+	if r.Verdict == turbofan.Drifted {
+		m.detected.Set(1)
 	}
 	if r.Spread != nil {
 		m.outside.Set(0)

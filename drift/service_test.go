@@ -145,6 +145,11 @@ func TestWithoutChampion(t *testing.T) {
 	r := newRig(t)
 	r.open(t)
 	defer r.close(t)
+	for _, name := range []string{"turbofan_drift_score", "turbofan_drift_threshold", "turbofan_drift_reference_rmse", "turbofan_drift_check_success", "turbofan_data_quality_issues"} {
+		if got := r.value(t, name, "stuck"); !math.IsNaN(got) {
+			t.Errorf("before the first check %s is %v, want NaN", name, got)
+		}
+	}
 	_, err := r.Check(context.Background())
 	if turbofan.ErrorCode(err) != turbofan.ENotFound || !strings.Contains(turbofan.ErrorMessage(err), `no version of model "rul" is called "champion" yet`) {
 		t.Errorf("check says %v", err)

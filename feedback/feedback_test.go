@@ -252,7 +252,11 @@ func TestMetrics(t *testing.T) {
 			feedback_count_total{kind="maintenance"} 0
 			feedback_count_total{kind="withdrawn"} 0`)
 		r.check(t, "feedback_duplicates_total", `feedback_duplicates_total 1`)
-		r.check(t, "feedback_errors_total", `feedback_errors_total{code="invalid"} 1`)
+		r.check(t, "feedback_errors_total", `feedback_errors_total{code="internal"} 0
+			feedback_errors_total{code="invalid"} 1
+			feedback_errors_total{code="not_found"} 0
+			feedback_errors_total{code="too_large"} 0
+			feedback_errors_total{code="unavailable"} 0`)
 		// A bubble's time starts with the year 2000.
 		r.check(t, "feedback_last_timestamp_seconds", `feedback_last_timestamp_seconds 9.46684809e+08`)
 		stored, err := r.Outcomes(t.Context(), turbofan.OutcomeQuery{})

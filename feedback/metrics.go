@@ -43,6 +43,10 @@ func newMetrics(s *Service, reg prometheus.Registerer) (*metrics, error) {
 	for _, kind := range [...]string{kindFailure, kindActual, eventMaintenance, eventInspection, turbofan.EventWithdrawn} {
 		m.count.WithLabelValues(kind)
 	}
+	// From the start, so that the first failure is an increase.
+	for _, code := range [...]string{turbofan.EInvalid, turbofan.ENotFound, turbofan.ETooLarge, turbofan.EUnavailable, turbofan.EInternal} {
+		m.errors.WithLabelValues(code)
+	}
 	if reg == nil {
 		return m, nil
 	}
