@@ -65,6 +65,9 @@ type Tracking interface {
 	LogArtifacts(ctx context.Context, runID, path, dir string) error
 	// EndRun gives a run its status, RunFinished, RunFailed or RunKilled (others are EInvalid), and its end, which is now.
 	EndRun(ctx context.Context, runID string, status RunStatus) error
+	// OpenRuns lists the runs of the experiment of that name that are RUNNING and have all of these tags, for whoever knows
+	// by them that the process that began them has died. An experiment that is not there has none.
+	OpenRuns(ctx context.Context, experiment string, tags map[string]string) ([]RunInfo, error)
 }
 
 // KeyValue is a parameter or a tag.

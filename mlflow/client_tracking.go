@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"turbofan"
@@ -163,6 +164,46 @@ func (c *Client) EndRun(ctx context.Context, runID string, status turbofan.RunSt
 	return c.call(ctx, send{method: http.MethodPost, path: "runs/update", body: map[string]any{
 		"run_id": runID, "status": status, "end_time": time.Now().UnixMilli(),
 	}}, nil)
+}
+
+// OpenRuns implements turbofan.Tracking. Tags whose key or value has a quote are EInvalid: MLflow's grammar cannot say them.
+func (c *Client) OpenRuns(ctx context.Context, experiment string, tags map[string]string) ([]turbofan.RunInfo, error) {
+	filter := "attributes.status = 'RUNNING'"
+	for _, t := range sortedKeyValues(tags) {
+		if strings.ContainsAny(t.Key+t.Value, "'\"`") {
+			return nil, invalid("Invalid tag '%s': a search for it cannot hold quotes", t.Key)
+		}
+		filter += " and tags.`" + t.Key + "` = '" + t.Value + "'"
+	}
+	id, err := c.experimentByName(ctx, experiment)
+	if turbofan.ErrorCode(err) == turbofan.ENotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	type search struct {
+		ExperimentIDs []string `json:"experiment_ids"`
+		Filter        string   `json:"filter"`
+		Limit         int      `json:"max_results"`
+		PageToken     string   `json:"page_token,omitempty"`
+	}
+	var open []turbofan.RunInfo
+	for token := ""; ; {
+		var page struct {
+			Runs []wireRun `json:"runs"`
+			Next string    `json:"next_page_token"`
+		}
+		if err := c.call(ctx, send{method: http.MethodPost, path: "runs/search", body: search{[]string{id}, filter, 1000, token}}, &page); err != nil {
+			return nil, err
+		}
+		for _, r := range page.Runs {
+			open = append(open, r.info())
+		}
+		if token = page.Next; token == "" {
+			return open, nil
+		}
+	}
 }
 
 // LogArtifacts implements turbofan.Tracking.

@@ -356,6 +356,30 @@ func runLife(t *testing.T, s service, name string) {
 		t.Fatal(err)
 	}
 	wantCode(t, s.LogArtifacts(ctx, run.ID, "../../up", modelFolder(t, "p")), turbofan.EInvalid)
+	open := func(experiment string, tags map[string]string) int {
+		t.Helper()
+		found, err := s.OpenRuns(ctx, experiment, tags)
+		if err != nil {
+			t.Error(err)
+		}
+		for _, r := range found {
+			if r.Status != turbofan.RunRunning || r.ID != run.ID && r.ID != second.ID {
+				t.Errorf("open: %+v", r)
+			}
+		}
+		return len(found)
+	}
+	wantOpen := func(when string, all, tagged int) {
+		t.Helper()
+		if a, b := open(name, nil), open(name, map[string]string{"git_commit": "abc", "reason": "drift"}); a != all || b != tagged {
+			t.Errorf("%s %d runs are open, %d with the tags; want %d and %d", when, a, b, all, tagged)
+		}
+	}
+	wantOpen("at first", 2, 1)
+	if n := open(name+" that is not there", nil) + open(name, map[string]string{"git_commit": "abc", "reason": "schedule"}); n != 0 {
+		t.Errorf("%d runs are open where there are none", n)
+	}
+	defer wantOpen("after the end of one", 1, 0)
 	if err := s.EndRun(ctx, run.ID, turbofan.RunFinished); err != nil {
 		t.Fatal(err)
 	}

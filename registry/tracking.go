@@ -203,6 +203,35 @@ func (r *Registry) EndRun(ctx context.Context, runID string, status turbofan.Run
 	return err
 }
 
+// OpenRuns implements turbofan.Tracking.
+func (r *Registry) OpenRuns(ctx context.Context, experiment string, tags map[string]string) ([]turbofan.RunInfo, error) {
+	e, err := r.store.ExperimentByName(ctx, experiment)
+	if turbofan.ErrorCode(err) == turbofan.ENotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	q := turbofan.SearchQuery{ExperimentIDs: []string{e.ID}, Limit: 1000, Where: []turbofan.SearchTerm{
+		{Entity: turbofan.EntityAttribute, Key: "status", Op: turbofan.OpEqual, Text: string(turbofan.RunRunning)}}}
+	for _, t := range keyValues(tags) {
+		q.Where = append(q.Where, turbofan.SearchTerm{Entity: turbofan.EntityTag, Key: t.Key, Op: turbofan.OpEqual, Text: t.Value})
+	}
+	var open []turbofan.RunInfo
+	for {
+		page, next, err := r.store.SearchRuns(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		for i := range page {
+			open = append(open, page[i].RunInfo)
+		}
+		if q.PageToken = next; next == "" {
+			return open, nil
+		}
+	}
+}
+
 // randomName makes up a name for a run, such as calm-turbine-417.
 func randomName() string {
 	adjectives := [...]string{"able", "bold", "bright", "calm", "clever", "crisp", "eager", "fair", "fine", "gentle", "grand", "keen",

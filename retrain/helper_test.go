@@ -176,6 +176,7 @@ type process struct {
 type options struct {
 	change func(*retrain.Config)
 	reg    turbofan.Registry
+	track  turbofan.Tracking
 	leases turbofan.LeaseStore
 	hook   func(turbofan.Job) error
 	hold   chan struct{} // told when the first job reads the baseline, which then waits for its end
@@ -196,6 +197,9 @@ func (p *plant) start(o options) *process {
 	if o.reg == nil {
 		o.reg = p.reg
 	}
+	if o.track == nil {
+		o.track = p.reg
+	}
 	p.metrics = prometheus.NewRegistry()
 	out := &process{t: p.t, jobs: &jobs{JobStore: p.state, updated: make(chan turbofan.Job, 10_000), hook: o.hook}}
 	baseline := func(ctx context.Context) (model.Data, error) {
@@ -210,7 +214,7 @@ func (p *plant) start(o options) *process {
 		}
 		return model.Data{Schema: p.schema, Units: append([]turbofan.History(nil), p.base...), Digest: "baseline"}, nil
 	}
-	out.Service = must[*retrain.Service](p.t)(retrain.New(cfg, o.reg, p.reg, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: out.jobs, Leases: o.leases},
+	out.Service = must[*retrain.Service](p.t)(retrain.New(cfg, o.reg, o.track, retrain.Stores{Readings: p.state, Outcomes: p.state, Jobs: out.jobs, Leases: o.leases},
 		baseline, p.metrics, slog.New(slog.NewTextHandler(p.log, nil))))
 	if o.idle {
 		return out

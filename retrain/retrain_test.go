@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"turbofan"
 	"turbofan/model"
+	"turbofan/registry"
 	"turbofan/retrain"
 )
 
@@ -304,6 +306,77 @@ func TestDeathAroundPromotion(t *testing.T) {
 			}
 			if n := len(must[[]turbofan.ModelVersion](t)(p.reg.Versions(t.Context(), "rul"))); n != 2 || p.serving().Version != "2" {
 				t.Errorf("%d versions, %s serves: the job must not train twice", n, p.serving().Version)
+			}
+		})
+	}
+}
+
+// cut is a registry of a process that dies when it registers a version, before or after that is there, and so never ends
+// the run of it.
+type cut struct {
+	*registry.Registry
+	dead  *bool
+	after bool
+}
+
+func (c *cut) CreateVersion(ctx context.Context, v turbofan.ModelVersion, dir string) (turbofan.ModelVersion, error) {
+	if c.after {
+		if _, err := c.Registry.CreateVersion(ctx, v, dir); err != nil {
+			return v, err
+		}
+	}
+	*c.dead = true
+	return v, errors.New("killed")
+}
+
+func (c *cut) EndRun(context.Context, string, turbofan.RunStatus) error { return errors.New("killed") }
+
+// The run of a job whose process died is ended by the process that goes on with the job, and those of others are not
+// touched.
+func TestDeathLeavesNoRunOpen(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		t.Run(fmt.Sprint("version there: ", after), func(t *testing.T) {
+			p := newPlant(t)
+			other := must[turbofan.RunInfo](t)(p.reg.StartRun(t.Context(), "rul", "by hand", map[string]string{"turbofan.job": "another"}, time.Time{}))
+			dead := false
+			tried := make(chan struct{})
+			var once sync.Once
+			c := &cut{Registry: p.reg, dead: &dead, after: after}
+			a := p.start(options{reg: c, track: c, hook: func(turbofan.Job) error {
+				if dead {
+					once.Do(func() { close(tried) })
+					return errors.New("killed")
+				}
+				return nil
+			}})
+			must[turbofan.Job](t)(a.Submit(t.Context(), turbofan.RetrainRequest{}))
+			<-tried
+			a.stop()
+			end := p.start(options{}).until(ended)
+			if end.Status != turbofan.JobSuccess || end.Result.ModelVersion != "1" {
+				t.Fatalf("the job ended as %+v, %+v", end, end.Result)
+			}
+			e := must[turbofan.Experiment](t)(p.reg.ExperimentByName(t.Context(), "rul"))
+			runs, _, err := p.reg.SearchRuns(t.Context(), turbofan.SearchQuery{ExperimentIDs: []string{e.ID}, Limit: 100})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[turbofan.RunStatus]int{}
+			for _, r := range runs {
+				got[r.Status]++
+				if r.ID == other.ID && r.Status != turbofan.RunRunning {
+					t.Errorf("the run of another job is %s", r.Status)
+				}
+				if r.ID == end.Result.RunID && r.Status != turbofan.RunFinished {
+					t.Errorf("the run of the version is %s", r.Status)
+				}
+			}
+			want := map[turbofan.RunStatus]int{turbofan.RunRunning: 1, turbofan.RunFinished: 1}
+			if !after { // it trained again, in a run of its own
+				want[turbofan.RunKilled] = 1
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("runs by status: %v, want %v", got, want)
 			}
 		})
 	}

@@ -72,8 +72,30 @@ func (s *Service) train(ctx context.Context, j *turbofan.Job) (*turbofan.Retrain
 	return s.publish(ctx, j, challenger, g.ch, verdict, g.news)
 }
 
-// resume finds the challenger that a process had registered for this job before it died; nil where there is none.
+// resume finds the challenger that a process had registered for this job before it died; nil where there is none. The
+// run of that process is ended.
 func (s *Service) resume(ctx context.Context, j *turbofan.Job) (*turbofan.RetrainResult, error) {
+	r, err := s.registered(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	// Whoever has the lease is the only one who works on the job: what still runs of it was left.
+	left, err := s.tracking.OpenRuns(ctx, s.cfg.Experiment, map[string]string{tagJob: j.ID})
+	for _, run := range left {
+		status := turbofan.RunKilled
+		if r != nil && r.RunID == run.ID {
+			status = turbofan.RunFinished
+		}
+		err = errors.Join(err, s.tracking.EndRun(ctx, run.ID, status))
+	}
+	if err != nil {
+		s.log.Warn("a run of the job before stays open", "job", j.ID, "error", err)
+	}
+	return r, nil
+}
+
+// registered is what a process that died had come to, where it had registered a version.
+func (s *Service) registered(ctx context.Context, j *turbofan.Job) (*turbofan.RetrainResult, error) {
 	r := j.Result
 	if j.Result = nil; r == nil {
 		return nil, nil

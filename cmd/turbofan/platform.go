@@ -419,7 +419,7 @@ func (p *platform) buildRetrain(ctx context.Context, reg *prometheus.Registry) (
 	if err != nil {
 		return err
 	}
-	p.run = append(p.run, p.bootstrap, p.retrain.Run)
+	p.run = append(p.run, p.endLeft, p.bootstrap, p.retrain.Run)
 	ac, ao := p.api(roleRetrain, reg, p.state.Ready)
 	p.handlers[roleRetrain], err = httpapi.RetrainingHandler(ac, p.retrain, ao)
 	return err

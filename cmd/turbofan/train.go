@@ -189,7 +189,7 @@ func saveTrained(m *model.Model, out string) (dir string, cleanup func(), err er
 	return dir, cleanup, err
 }
 
-func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string, promote bool, began time.Time) (turbofan.ModelVersion, bool, error) {
+func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string, promote bool, began time.Time) (v turbofan.ModelVersion, promoted bool, err error) {
 	ctx := cmd.Context()
 	reg, tracking, closeRegistry, err := registryOf(ctx, cfg, cmd)
 	if err != nil {
@@ -197,11 +197,16 @@ func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string,
 	}
 	defer closeRegistry()
 	name := cfg.Model.Name
-	run, err := tracking.StartRun(ctx, name, "train-"+cfg.Model.Kind, runTags("train", m.Data().Digest, m.Config().RandomState, reasonByHand), began)
+	own, err := ownRuns(ctx, cfg, tracking, name)
+	if err != nil {
+		return turbofan.ModelVersion{}, false, err
+	}
+	defer func() { own.release(err) }()
+	run, err := tracking.StartRun(ctx, name, "train-"+cfg.Model.Kind, own.tags(runTags("train", m.Data().Digest, m.Config().RandomState, reasonByHand)), began)
 	if err != nil {
 		return turbofan.ModelVersion{}, false, fmt.Errorf("start run: %w", err)
 	}
-	v, promoted, err := func() (turbofan.ModelVersion, bool, error) {
+	v, promoted, err = func() (turbofan.ModelVersion, bool, error) {
 		var logged []turbofan.Metric
 		for k, x := range m.MetricValues() {
 			logged = append(logged, turbofan.Metric{Key: k, Value: x, At: time.Now()})

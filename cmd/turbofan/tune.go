@@ -126,8 +126,6 @@ type study struct {
 	Seed          int64    `json:"seed"`
 	Space         []string `json:"space"`
 	Trials        []trial  `json:"trials"`
-	// Running is the run of a trial that has begun: of one that was cut off without a word, when a search goes on.
-	Running string `json:"running,omitempty"`
 
 	dimensions []model.Dimension
 }
@@ -135,7 +133,7 @@ type study struct {
 const studyFormat = 1
 
 // tune goes on with a search, or starts it.
-func tune(cmd *cobra.Command, cfg config, o tuneOptions) error {
+func tune(cmd *cobra.Command, cfg config, o tuneOptions) (err error) {
 	ctx := cmd.Context()
 	data, from, err := cfg.baseline()
 	if err != nil {
@@ -156,18 +154,20 @@ func tune(cmd *cobra.Command, cfg config, o tuneOptions) error {
 		return err
 	}
 	defer closeRegistry()
-	if err := s.buryCutOff(ctx, tracking); err != nil {
+	own, err := ownRuns(ctx, cfg, tracking, cfg.Model.Name+"-tune")
+	if err != nil {
 		return err
 	}
+	defer func() { own.release(err) }()
 	bar := newProgress(cmd.ErrOrStderr())
 	defer bar.done()
 	bar.say("searching %s on %s of %s; %d of %s done; the search is kept in %s", s.Kind, turbofan.Count(len(data.Units), "unit"), from, len(s.Trials), turbofan.Count(o.trials, "trial"), path)
 	for len(s.Trials) < o.trials {
-		t, err := s.try(ctx, cfg, data, tracking, path, func(share float64) {
+		t, err := s.try(ctx, cfg, data, tracking, own, func(share float64) {
 			bar.update((float64(len(s.Trials))+share)/float64(o.trials), false, "trial %d of %d; best RMSE %s", len(s.Trials)+1, o.trials, s.bestText())
 		})
-		if s.Running = ""; err != nil {
-			return errors.Join(err, s.save(path)) // its run has ended
+		if err != nil {
+			return err
 		}
 		s.Trials = append(s.Trials, t)
 		if err := s.save(path); err != nil {
@@ -245,21 +245,8 @@ func (s *study) resume(path string) error {
 			return turbofan.Invalid(path, "trial %d is incomplete; --restart begins a new search", i+1)
 		}
 	}
-	s.Trials, s.Running = old.Trials, old.Running
+	s.Trials = old.Trials
 	return nil
-}
-
-// buryCutOff ends the run of a trial that its process did not live to end.
-func (s *study) buryCutOff(ctx context.Context, tracking turbofan.Tracking) error {
-	if s.Running == "" {
-		return nil
-	}
-	err := tracking.EndRun(ctx, s.Running, turbofan.RunKilled)
-	if turbofan.ErrorCode(err) == turbofan.ENotFound { // another registry, or deleted
-		err = nil
-	}
-	s.Running = ""
-	return err
 }
 
 func (s *study) save(path string) error {
@@ -284,7 +271,7 @@ func (s *study) save(path string) error {
 var errPruned = errors.New("the trial was pruned")
 
 // try runs the next trial and records it as a run.
-func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking turbofan.Tracking, path string, report func(share float64)) (trial, error) {
+func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking turbofan.Tracking, own *owner, report func(share float64)) (trial, error) {
 	t := trial{Number: len(s.Trials) + 1, State: trialComplete, Params: map[string]float64{}}
 	rng := rand.New(rand.NewPCG(uint64(s.Seed), uint64(t.Number)))
 	at := model.Suggest(s.dimensions, s.observations(), rng)
@@ -294,14 +281,11 @@ func (s *study) try(ctx context.Context, cfg config, data model.Data, tracking t
 	learner := configured(cfg.learner(), t.Params)
 	tags := runTags("tune", data.Digest, s.Seed, fmt.Sprintf("trial %d of %s", t.Number, s.name()))
 	tags["turbofan.study"] = s.name()
-	run, err := tracking.StartRun(ctx, cfg.Model.Name+"-tune", fmt.Sprintf("%s-trial-%03d", s.name(), t.Number), tags, time.Time{})
+	run, err := tracking.StartRun(ctx, cfg.Model.Name+"-tune", fmt.Sprintf("%s-trial-%03d", s.name(), t.Number), own.tags(tags), time.Time{})
 	if err != nil {
 		return t, fmt.Errorf("start run: %w", err)
 	}
-	t.RunID, s.Running = run.ID, run.ID
-	if err := s.save(path); err != nil {
-		return t, errors.Join(err, tracking.EndRun(ctx, run.ID, turbofan.RunFailed))
-	}
+	t.RunID = run.ID
 	start := time.Now()
 	var logged []turbofan.Metric
 	result, err := model.CrossValidate(ctx, learner, data, func(fold int, rmse float64) error {

@@ -147,7 +147,8 @@ func TestTuneInterrupted(t *testing.T) {
 	}
 }
 
-// A search that was killed in the middle of a trial goes on, and the run of that trial does not run for ever.
+// A search that was killed in the middle of a trial goes on, and the run of that trial does not run for ever: the next
+// command ends it, but not while the search lives.
 func TestTuneKilled(t *testing.T) {
 	fleet, dir := must(t, shared.fleet), t.TempDir()
 	args := []string{"tune", "--data", fleet, "--data-dir", dir, "--folds", "2", "--model", "extra_trees", "--trials", "400"}
@@ -158,23 +159,42 @@ func TestTuneKilled(t *testing.T) {
 		}
 		return s
 	}
-	p := start(t, nil, args...)
-	// The kill comes in the middle of a trial, not between two: who looks first may look too early.
-	p.until("the third trial is under way", func() bool {
-		if s := kept(); len(s.Trials) < 2 || s.Running == "" {
-			return false
+	open := func() (id string) {
+		for _, run := range runsOf(t, dir, "rul-tune") {
+			if run.Status == turbofan.RunRunning {
+				id = run.ID
+			}
 		}
+		return id
+	}
+	p := start(t, nil, args...)
+	p.until("two trials are done", func() bool { return len(kept().Trials) >= 2 })
+	other := []string{"tune", "--data", fleet, "--data-dir", dir, "--folds", "2", "--model", "forest", "--trials", "1", "--max-rows", "2000"}
+	if code, _, errs := call(t, other...); code != exitOK {
+		t.Fatalf("exit %d\n%s", code, errs)
+	}
+	for id, run := range runsOf(t, dir, "rul-tune") {
+		if run.Status != turbofan.RunRunning && run.Status != turbofan.RunFinished {
+			t.Errorf("run %s of a search that goes on is %s", id, run.Status)
+		}
+	}
+	// The kill comes in the middle of a trial, not between two: who looks first may look too early.
+	p.until("a trial is under way", func() bool {
 		p.pause()
-		if kept().Running != "" {
+		if open() != "" {
 			return true
 		}
 		p.resume()
 		return false
 	})
+	killed := open()
 	p.kill()
+	if code, _, errs := call(t, other...); code != exitOK { // its trial is done: it begins no run
+		t.Fatalf("exit %d\n%s", code, errs)
+	}
 	left := kept()
-	if len(left.Trials) < 2 || len(left.Trials) >= 400 || left.Running == "" {
-		t.Fatalf("%d trials are kept, %q runs", len(left.Trials), left.Running)
+	if len(left.Trials) < 2 || len(left.Trials) >= 400 {
+		t.Fatalf("%d trials are kept", len(left.Trials))
 	}
 	args[len(args)-1] = strconv.Itoa(len(left.Trials) + 1)
 	if code, _, errs := call(t, args...); code != exitOK {
@@ -182,12 +202,15 @@ func TestTuneKilled(t *testing.T) {
 	}
 	for id, run := range runsOf(t, dir, "rul-tune") {
 		want := turbofan.RunFinished
-		if id == left.Running {
+		if id == killed {
 			want = turbofan.RunKilled
 		}
 		if run.Status != want {
 			t.Errorf("run %s is %s, want %s", id, run.Status, want)
 		}
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "runs")); err != nil || len(left) > 0 {
+		t.Errorf("the folder of owners holds %v, %v", left, err)
 	}
 }
 
