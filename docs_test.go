@@ -73,7 +73,7 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages = append(pages, "README.md", "CHANGELOG.md")
+	pages = append(pages, "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 	texts, anchors := map[string]string{}, map[string][]string{}
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
