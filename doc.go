@@ -9,5 +9,8 @@
 // Every service that may live in another process is an interface here, implemented twice: by the service itself and by
 // its HTTP client. Stores are interfaces here too, so that a service never knows which database is behind it.
 //
+// Read reading.go, prediction.go, outcome.go, drift.go and job.go first. registry.go, tracking.go and search.go speak MLflow's
+// language; error.go, event.go, lease.go and number.go hold what all share.
+//
 // The package imports the standard library only, and of it neither os, net nor log: it may be read, and tested, alone.
 package turbofan

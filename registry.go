@@ -87,7 +87,9 @@ type ModelStore interface {
 	// CreateModel is an EConflict when the name is taken.
 	CreateModel(ctx context.Context, m RegisteredModel) (RegisteredModel, error)
 	Model(ctx context.Context, name string) (RegisteredModel, error)
+	// SearchModels returns a page and the token of the next; see SearchQuery.
 	SearchModels(ctx context.Context, q SearchQuery) ([]RegisteredModel, string, error)
+	// UpdateModel changes what u names, all of it or nothing.
 	UpdateModel(ctx context.Context, name string, u ModelUpdate) (RegisteredModel, error)
 	// DeleteModel deletes the model with its versions and aliases.
 	DeleteModel(ctx context.Context, name string) error
@@ -98,8 +100,11 @@ type VersionStore interface {
 	// CreateModelVersion stores v under the next number of its model; numbers of deleted versions are not used again.
 	CreateModelVersion(ctx context.Context, v ModelVersion) (ModelVersion, error)
 	ModelVersion(ctx context.Context, name, version string) (ModelVersion, error)
+	// SearchModelVersions returns a page and the token of the next; see SearchQuery.
 	SearchModelVersions(ctx context.Context, q SearchQuery) ([]ModelVersion, string, error)
+	// UpdateModelVersion changes what u names, all of it or nothing.
 	UpdateModelVersion(ctx context.Context, name, version string, u VersionUpdate) (ModelVersion, error)
+	// DeleteModelVersion deletes a version and the aliases that name it.
 	DeleteModelVersion(ctx context.Context, name, version string) error
 }
 

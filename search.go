@@ -65,14 +65,15 @@ const (
 	ViewAll     LifecycleView = "ALL"
 )
 
-// SearchQuery selects experiments, runs, registered models or model versions. All of Where must hold.
+// SearchQuery selects experiments, runs, registered models or model versions. All of Where must hold. A search returns a page
+// of at most Limit and the token of the next page, "" on the last one.
 type SearchQuery struct {
 	ExperimentIDs []string // runs only: the experiments to look in
 	Where         []SearchTerm
 	OrderBy       []SearchOrder
 	View          LifecycleView // experiments and runs; empty means active ones
 	Limit         int           // at least 1
-	PageToken     string        // what the search before returned; "" starts
+	PageToken     string        // of the page, as the search for the page before returned it; "" is the first page
 }
 
 // LoggedModelQuery selects logged models.

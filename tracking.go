@@ -147,17 +147,24 @@ type ExperimentStore interface {
 	// CreateExperiment gives e an identifier, and where it has no artifact location the default root with it.
 	// EConflict when the name is taken, also by a deleted experiment.
 	CreateExperiment(ctx context.Context, e Experiment) (Experiment, error)
+	// Experiment returns an experiment, deleted or not.
 	Experiment(ctx context.Context, id string) (Experiment, error)
 	ExperimentByName(ctx context.Context, name string) (Experiment, error)
+	// SearchExperiments returns a page and the token of the next; see SearchQuery.
 	SearchExperiments(ctx context.Context, q SearchQuery) ([]Experiment, string, error)
+	// UpdateExperiment changes what u names, all of it or nothing.
 	UpdateExperiment(ctx context.Context, id string, u ExperimentUpdate) error
 }
 
 // RunStore keeps runs. Unknown ones are ENotFound; writing to a deleted one is EInvalid.
 type RunStore interface {
+	// CreateRun stores a run with its tags in an active experiment; another one is EInvalid.
 	CreateRun(ctx context.Context, r Run) (Run, error)
+	// Run returns a run, deleted or not.
 	Run(ctx context.Context, id string) (Run, error)
+	// SearchRuns returns a page and the token of the next; see SearchQuery.
 	SearchRuns(ctx context.Context, q SearchQuery) ([]Run, string, error)
+	// UpdateRun changes what u names, all of it or nothing.
 	UpdateRun(ctx context.Context, id string, u RunUpdate) (RunInfo, error)
 	// RecordRun adds to a run. A parameter keeps its first value: another one is EInvalid. A tag takes the last.
 	RecordRun(ctx context.Context, id string, rec RunRecord) error
