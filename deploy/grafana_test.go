@@ -38,6 +38,7 @@ type panel struct {
 	Title       string     `json:"title"`
 	Datasource  datasource `json:"datasource"`
 	GridPos     grid       `json:"gridPos"`
+	MaxPoints   int        `json:"maxDataPoints"`
 	FieldConfig struct {
 		Defaults struct{ Unit string } `json:"defaults"`
 	} `json:"fieldConfig"`
@@ -129,6 +130,10 @@ func checkPanels(t *testing.T, file string, d dashboard) {
 		}
 		if p.Type == "row" {
 			continue
+		}
+		// Grafana draws none of a status history with more points than half its pixels, as a few hours would have.
+		if cells := p.Type == "status-history" || p.Type == "heatmap"; cells && (p.MaxPoints < 1 || p.MaxPoints > 100) {
+			t.Errorf("%s: draws cells, and needs at most 100 maxDataPoints, not %d", where, p.MaxPoints)
 		}
 		if p.Datasource != (datasource{"prometheus", "${datasource}"}) || p.FieldConfig.Defaults.Unit == "" || len(p.Targets) == 0 {
 			t.Errorf("%s: needs the datasource variable, a unit and a target", where)
