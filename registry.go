@@ -2,6 +2,9 @@ package turbofan
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"io"
 	"time"
 )
@@ -30,6 +33,30 @@ type ModelVersion struct {
 	Storage string `json:"-"`
 }
 
+// ManifestFile is the file of a model's artifact that holds the digests of all others.
+const ManifestFile = "model.json"
+
+// CheckArtifact compares the manifest of a fetched artifact, nil where it has none, with the digest that the version was
+// registered with, and returns EInvalid where they differ: the files were edited, or others stand in their place. A
+// version without TagDigest, as other tools register them, is taken.
+func (v ModelVersion) CheckArtifact(manifest []byte) error {
+	want := v.Tags[TagDigest]
+	if want == "" {
+		return nil
+	}
+	was := "they have no " + ManifestFile
+	if manifest != nil {
+		sum := sha256.Sum256(manifest)
+		got := hex.EncodeToString(sum[:])
+		if got == want {
+			return nil
+		}
+		was = fmt.Sprintf("their digest is %.12s…", got)
+	}
+	return Errorf(EInvalid, "version %s of model %q: the files at %s are not those that were registered: %s, its tag %s says %.12s…; they were edited or replaced",
+		v.Version, v.Name, v.Source, was, TagDigest, want)
+}
+
 // Registry keeps model versions and says which one is champion. The embedded registry and the client of any MLflow
 // server implement it.
 type Registry interface {
@@ -46,7 +73,8 @@ type Registry interface {
 	DeleteAlias(ctx context.Context, name, alias string) error
 	// SetVersionTags adds or replaces tags of a version.
 	SetVersionTags(ctx context.Context, name, version string, tags map[string]string) error
-	// Fetch copies the artifact directory of v into dir, which must not exist yet.
+	// Fetch copies the artifact directory of v into dir, which must not exist yet. An artifact that is not the one that was
+	// registered is EInvalid, see ModelVersion.CheckArtifact, and leaves nothing behind.
 	Fetch(ctx context.Context, v ModelVersion, dir string) error
 }
 

@@ -25,7 +25,7 @@ const (
 	TagRolledBack = "turbofan.rolled_back"
 	// TagCanaryShare is the share of units, from 0 to 1, that the version answers while it is canary.
 	TagCanaryShare = "turbofan.canary_share"
-	// TagDigest is the digest of the version's artifact.
+	// TagDigest is the digest of the version's artifact: the SHA-256 of its ManifestFile, which holds those of its files.
 	TagDigest = "turbofan.digest"
 )
 

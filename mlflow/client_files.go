@@ -157,8 +157,9 @@ func (c *Client) discard(ctx context.Context, uri string) {
 	}
 }
 
-// downloadTree copies the folder at uri to dir, which is new, so that dir is there whole or not at all.
-func (c *Client) downloadTree(ctx context.Context, uri, dir string) (err error) {
+// downloadTree copies the folder at uri to dir, which is new, so that dir is there whole and checked by its manifest or not
+// at all.
+func (c *Client) downloadTree(ctx context.Context, uri, dir string, check func(manifest []byte) error) (err error) {
 	if _, err := os.Lstat(dir); err == nil {
 		return turbofan.Errorf(turbofan.EConflict, "the folder to fetch into is already there: %s", dir)
 	}
@@ -185,6 +186,13 @@ func (c *Client) downloadTree(ctx context.Context, uri, dir string) (err error) 
 	}
 	if n == 0 {
 		return turbofan.Errorf(turbofan.ENotFound, "the artifacts of the model version are gone")
+	}
+	manifest, err := os.ReadFile(filepath.Join(whole, turbofan.ManifestFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("fetch artifacts: %w", err)
+	}
+	if err := check(manifest); err != nil {
+		return err
 	}
 	if err := os.Rename(whole, dir); err != nil {
 		return fmt.Errorf("fetch artifacts: %w", err)

@@ -216,7 +216,7 @@ func (c *Client) Fetch(ctx context.Context, v turbofan.ModelVersion, dir string)
 	if err != nil {
 		return err
 	}
-	return c.downloadTree(ctx, uri, dir)
+	return c.downloadTree(ctx, uri, dir, v.CheckArtifact)
 }
 
 // resolve follows a URI that names a run or a logged model to its files.

@@ -2,6 +2,7 @@ package mlflow_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -118,6 +119,7 @@ func conformance(t *testing.T, s service) {
 	}{
 		{"VersionLife", versionLife},
 		{"FetchWhole", fetchWhole},
+		{"FetchChecked", fetchChecked},
 		{"Refusals", refusals},
 		{"ConcurrentVersions", concurrentVersions},
 		{"RunLife", runLife},
@@ -263,6 +265,52 @@ func fetchWhole(t *testing.T, s service, name string) {
 	}
 	if err := s.Fetch(ctx, again, filepath.Join(t.TempDir(), "again")); err != nil {
 		t.Error(err)
+	}
+}
+
+// fetchChecked wants the files that the version was registered with: others than its digest says are refused, and
+// nothing is left of them. Versions of other tools have no digest.
+func fetchChecked(t *testing.T, s service, name string) {
+	ctx := t.Context()
+	const manifest = `{"format_version": 2}`
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(manifest)))
+	with := modelFolder(t, "with")
+	writeFile(t, filepath.Join(with, turbofan.ManifestFile), manifest)
+	for _, tt := range []struct {
+		what, digest, dir, want string
+	}{
+		{"the registered files", sum, with, ""},
+		{"no tag", "", with, ""},
+		{"no tag and no manifest", "", modelFolder(t, "without"), ""},
+		{"other files", strings.Repeat("0", 64), with, fmt.Sprintf("their digest is %.12s…, its tag turbofan.digest says 000000000000…", sum)},
+		{"files of another tool", sum, modelFolder(t, "without"), fmt.Sprintf("they have no model.json, its tag turbofan.digest says %.12s…", sum)},
+	} {
+		v := turbofan.ModelVersion{Name: name}
+		if tt.digest != "" {
+			v.Tags = map[string]string{turbofan.TagDigest: tt.digest}
+		}
+		created, err := s.CreateVersion(ctx, v, tt.dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if created, err = s.Version(ctx, name, created.Version); err != nil {
+			t.Fatal(err)
+		}
+		parent := t.TempDir()
+		err = s.Fetch(ctx, created, filepath.Join(parent, "copy"))
+		entries, readErr := os.ReadDir(parent)
+		if tt.want == "" {
+			if err != nil || len(entries) != 1 {
+				t.Errorf("%s: %v, %v", tt.what, err, entries)
+			}
+			continue
+		}
+		if turbofan.ErrorCode(err) != turbofan.EInvalid || !strings.Contains(fmt.Sprint(err), tt.want) || !strings.HasPrefix(fmt.Sprint(err), "version "+created.Version+" of model ") {
+			t.Errorf("%s: %v", tt.what, err)
+		}
+		if readErr != nil || len(entries) > 0 {
+			t.Errorf("%s: left are %v, %v", tt.what, entries, readErr)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ import (
 
 // The files of an artifact directory. docs/model-format.md describes each.
 const (
-	manifestFile = "model.json"
+	manifestFile = turbofan.ManifestFile
 	featuresFile = "features.json"
 	learnerFile  = "learner.bin"
 	goldenFile   = "golden.json"

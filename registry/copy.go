@@ -126,8 +126,9 @@ func (r *Registry) publish(staged, to string) error {
 	return syncFolder(r.files, path.Dir(to))
 }
 
-// fetchTree copies a folder of root to dir, which is new, so that dir is there whole or not at all.
-func fetchTree(ctx context.Context, root *os.Root, rel, dir string) (err error) {
+// fetchTree copies a folder of root to dir, which is new, so that dir is there whole and checked by its manifest or not at
+// all.
+func fetchTree(ctx context.Context, root *os.Root, rel, dir string, check func(manifest []byte) error) (err error) {
 	if _, err := os.Lstat(dir); err == nil {
 		return turbofan.Errorf(turbofan.EConflict, "the folder to fetch into is already there: %s", dir)
 	}
@@ -157,6 +158,13 @@ func fetchTree(ctx context.Context, root *os.Root, rel, dir string) (err error) 
 		return fmt.Errorf("fetch artifacts: %w", err)
 	}
 	if _, err := copyTree(ctx, source, target, "whole"); err != nil {
+		return err
+	}
+	manifest, err := target.ReadFile("whole/" + turbofan.ManifestFile)
+	if err != nil && !isAbsent(err) {
+		return fmt.Errorf("fetch artifacts: %w", err)
+	}
+	if err := check(manifest); err != nil {
 		return err
 	}
 	if err := os.Rename(filepath.Join(temp, "whole"), dir); err != nil {

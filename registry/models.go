@@ -384,7 +384,7 @@ func (r *Registry) Fetch(ctx context.Context, v turbofan.ModelVersion, dir strin
 		if err != nil {
 			return err
 		}
-		storage = known.Storage
+		v, storage = known, known.Storage
 	}
 	if storage == "" {
 		storage = v.Source
@@ -393,5 +393,5 @@ func (r *Registry) Fetch(ctx context.Context, v turbofan.ModelVersion, dir strin
 	if err != nil {
 		return err
 	}
-	return fetchTree(ctx, p.root, p.rel, dir)
+	return fetchTree(ctx, p.root, p.rel, dir, v.CheckArtifact)
 }
