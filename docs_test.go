@@ -41,8 +41,13 @@ func TestArchitecturePage(t *testing.T) {
 		}
 	}
 	rows := map[string]int{}
-	for _, m := range regexp.MustCompile("(?m)^\\| \\[`([a-z/]+)`\\]\\(").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| \\[`([a-z/]+)`\\]\\(.*$").FindAllStringSubmatch(string(text), -1) {
 		rows[m[1]]++
+		for _, file := range regexp.MustCompile("`([a-z_]+[.]go)`").FindAllStringSubmatch(m[0], -1) {
+			if _, err := os.Stat(filepath.Join(strings.TrimPrefix(m[1], module), file[1])); err != nil {
+				t.Errorf("%s: %s is to be begun at a file that is not there: %v", architecture, m[1], err)
+			}
+		}
 	}
 	for room, allowed := range house {
 		name := cmp.Or(room, module)
