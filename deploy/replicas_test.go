@@ -2,6 +2,8 @@ package deploy_test
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"testing"
 
 	"turbofan"
@@ -53,10 +55,29 @@ func testReplicas(t *testing.T, data, dsn string, units ...turbofan.History) {
 				t.Fatalf("cycle %d once more, to the other replica: %v, %v; it was answered %v", i+1, again, err, got)
 			}
 		}
+		for from := 80; from < 110; from += 5 { // a proxy that waited too long for the one asks the other
+			var ids [2][]string
+			var both sync.WaitGroup
+			for r := range replicas {
+				both.Go(func() {
+					answers, err := replicas[r].Predict(ctx, turbofan.PredictRequest{Readings: spread.Readings[from : from+5]})
+					if err != nil {
+						t.Errorf("cycles from %d to replica %d: %v", from+1, r, err)
+					}
+					for _, a := range answers {
+						ids[r] = append(ids[r], a.ID)
+					}
+				})
+			}
+			both.Wait()
+			if !slices.Equal(ids[0], ids[1]) {
+				t.Errorf("cycles from %d at once: %v from one replica, %v from the other", from+1, ids[0], ids[1])
+			}
+		}
 		o := turbofan.Outcome{UnitID: spread.UnitID, FailedAtCycle: &spread.FailedAtCycle}
 		receipts, err := httpapi.NewFeedbackClient(s["feedback"].url, nil).Record(ctx, []turbofan.Outcome{o})
-		if err != nil || receipts[0].Predictions != 80 {
-			t.Errorf("an outcome meets %+v of 80 predictions, %v", receipts, err)
+		if err != nil || receipts[0].Predictions != 110 {
+			t.Errorf("an outcome meets %+v of 110 predictions, %v", receipts, err)
 		}
 	}
 }
