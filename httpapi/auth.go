@@ -186,6 +186,19 @@ func (r *KeyRing) Find(secret string) (Key, bool) {
 	return keys[found], true
 }
 
+// mark is the beginning of the digest of a key's text.
+func (k *Key) mark() string { return string(k.digest[:12]) }
+
+// marked returns the key of that mark.
+func (r *KeyRing) marked(mark string) (Key, bool) {
+	for _, k := range *r.keys.Load() {
+		if k.mark() == mark {
+			return k, true
+		}
+	}
+	return Key{}, false
+}
+
 // secretOf returns the key that a request carries: as bearer token, in X-Api-Key, or as the password of basic
 // authentication, which is what browsers and many tools can send.
 func secretOf(h http.Header) string {

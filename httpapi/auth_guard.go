@@ -23,8 +23,9 @@ type GuardConfig struct {
 	// OpenMetrics lets /metrics be read without a key.
 	OpenMetrics bool
 	// Signed reports whether the address of a request carries a token that its handler signed, and whether that allows
-	// this request: then it needs no key, and counts to no key's rate. Nil where addresses are not signed.
-	Signed func(*http.Request) (carried, good bool)
+	// this request: then it needs no key, and counts to no key's rate, as long as the key whose KeyMark holder is would be
+	// let in. Nil where addresses are not signed.
+	Signed func(*http.Request) (holder string, carried, good bool)
 	// Rate bounds the requests a second of each key that has no rate of its own, Burst how many may come at once; a Rate
 	// of 0 bounds nothing.
 	Rate  float64
@@ -111,8 +112,8 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	token := false
 	if g.cfg.Signed != nil {
-		carried, good := g.cfg.Signed(r)
-		if good {
+		holder, carried, good := g.cfg.Signed(r)
+		if key, known := g.cfg.Keys.marked(holder); good && known && key.Access >= need {
 			g.next.ServeHTTP(w, r)
 			return
 		}
@@ -183,6 +184,15 @@ type sentKey struct{}
 func KeyName(ctx context.Context) string {
 	key, _ := ctx.Value(sentKey{}).(Key)
 	return key.Name
+}
+
+// KeyMark tells the key that the request of ctx was sent with from every other, without its text; "" where there was none.
+func KeyMark(ctx context.Context) string {
+	key, ok := ctx.Value(sentKey{}).(Key)
+	if !ok {
+		return ""
+	}
+	return key.mark()
 }
 
 // requireAccess refuses what the key of the call's request does not allow, for calls that need more than their path tells.

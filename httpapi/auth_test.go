@@ -171,21 +171,51 @@ func TestGuardReadsKeys(t *testing.T) {
 	}
 }
 
-// What a handler signed needs no key, and what it did not is refused unless a key allows it.
+// markOf is what a handler behind a guard is told of who asked.
+func markOf(t *testing.T, key httpapi.Key, secret string) (mark string) {
+	t.Helper()
+	h, err := httpapi.Guard(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { mark = httpapi.KeyMark(r.Context()) }),
+		httpapi.GuardConfig{Role: "registry", Keys: httpapi.NewKeyRing([]httpapi.Key{key})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if try(h, "GET", "/", "X-Api-Key", secret); len(mark) != 12 || strings.Contains(secret, mark) {
+		t.Fatalf("the mark is %q", mark)
+	}
+	return mark
+}
+
+// What a handler signed needs no key while that of its holder is valid, and what it did not is refused unless a key allows
+// it.
 func TestGuardTakesSignedAddresses(t *testing.T) {
-	secret, key := newKey(t, "gw", httpapi.Viewer, "")
-	h := guarded(t, httpapi.GuardConfig{Role: "registry", Keys: httpapi.NewKeyRing([]httpapi.Key{key}), Signed: func(r *http.Request) (carried, good bool) {
+	secret, viewer := newKey(t, "gw", httpapi.Viewer, "")
+	writer, operator := newKey(t, "ci", httpapi.Operator, "")
+	gone, revoked := newKey(t, "ci", httpapi.Operator, "")
+	holders := map[string]string{"viewer": markOf(t, viewer, secret), "operator": markOf(t, operator, writer), "revoked": markOf(t, revoked, gone), "nobody": ""}
+	ring := httpapi.NewKeyRing([]httpapi.Key{viewer, operator, revoked})
+	h := guarded(t, httpapi.GuardConfig{Role: "registry", Keys: ring, Signed: func(r *http.Request) (holder string, carried, good bool) {
 		token := r.URL.Query().Get("token")
-		return token != "", token == "good"
+		holder, good = holders[token]
+		return holder, token != "", good
 	}})
+	if w := try(h, "PUT", "/part/1?token=revoked", "", ""); w.Code != http.StatusOK {
+		t.Errorf("before the key is taken back: %d %s", w.Code, w.Body)
+	}
+	ring.Replace([]httpapi.Key{viewer, operator})
+	const again = "ask for a new address"
 	for _, c := range []struct {
 		method, path, secret string
 		status               int
 		want                 string
 	}{
-		{"PUT", "/part/1?token=good", "", http.StatusOK, "let in"},
-		{"PUT", "/part/1?token=good", "unknown", http.StatusOK, "let in"},
-		{"PUT", "/part/1?token=bad", "", http.StatusForbidden, "ask for a new address"},
+		{"PUT", "/part/1?token=operator", "", http.StatusOK, "let in"},
+		{"PUT", "/part/1?token=operator", "unknown", http.StatusOK, "let in"},
+		{"GET", "/part/1?token=viewer", "", http.StatusOK, "let in"},
+		{"PUT", "/part/1?token=viewer", "", http.StatusForbidden, again},
+		{"PUT", "/part/1?token=revoked", "", http.StatusForbidden, again},
+		{"GET", "/part/1?token=revoked", "", http.StatusForbidden, again},
+		{"GET", "/part/1?token=nobody", "", http.StatusForbidden, again},
+		{"PUT", "/part/1?token=bad", "", http.StatusForbidden, again},
 		{"GET", "/part/1?token=bad", "unknown", http.StatusUnauthorized, "not known here"},
 		{"GET", "/part/1?token=bad", secret, http.StatusOK, "let in gw"},
 		{"PUT", "/part/1?token=bad", secret, http.StatusForbidden, "this needs one of an operator"},

@@ -22,9 +22,10 @@ type HandlerConfig struct {
 	AllowedHosts []string
 	// MaxBody bounds the JSON bodies in bytes, 4 MiB by default. Artifacts have no bound.
 	MaxBody int64
-	// SignAddresses signs the addresses that are handed out for parts and ranges, so that they need no key: see
-	// [Handler.Signed], which whoever checks keys must ask.
-	SignAddresses bool
+	// SignFor, where there is one, has the addresses signed that are handed out for parts and ranges, so that they need no
+	// key: see [Handler.Signed], which whoever checks keys must ask. It names the key of the request that asks for them, in
+	// 16 bytes at most: with that key they end.
+	SignFor func(context.Context) string
 	// Pages answers / and what is below /ui/, for people; nil leaves both out.
 	Pages http.Handler
 }
@@ -76,7 +77,7 @@ func NewHandler(server turbofan.ModelServer, cfg HandlerConfig) *Handler {
 	}
 	h := &Handler{server: server, cfg: cfg, log: cfg.Logger, calls: calls(), cross: http.NewCrossOriginProtection(), large: make(chan struct{}, atOnce), pages: make(chan struct{}, pagesAtOnce),
 		answer: sync.Pool{New: func() any { return &answer{b: make([]byte, 0, 4096)} }}}
-	if cfg.SignAddresses {
+	if cfg.SignFor != nil {
 		h.signer = newSigner()
 	}
 	return h

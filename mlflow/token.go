@@ -32,39 +32,54 @@ func newSigner() *signer {
 	return s
 }
 
-// query is what to append to the address of path, as it is once decoded, so that method may be used there until expiry;
-// nothing where there is no signer.
-func (s *signer) query(method, path string, expiry time.Time) string {
+// maxHolder bounds what names the holder of a token, in bytes: ten thousand addresses repeat it.
+const maxHolder = 16
+
+// query is what to append to the address of path, as it is once decoded, so that method may be used there on holder's
+// behalf until expiry; nothing where there is no signer. A holder that is longer than maxHolder is nobody.
+func (s *signer) query(holder, method, path string, expiry time.Time) string {
 	if s == nil {
 		return ""
 	}
-	until := binary.BigEndian.AppendUint64(nil, uint64(expiry.Unix()))
-	return "?" + tokenParam + "=" + tokenPrefix + base64.RawURLEncoding.EncodeToString(append(until, s.sum(method, path, until)...))
+	if len(holder) > maxHolder {
+		holder = ""
+	}
+	said := append(binary.BigEndian.AppendUint64(nil, uint64(expiry.Unix())), holder...)
+	return "?" + tokenParam + "=" + tokenPrefix + base64.RawURLEncoding.EncodeToString(append(s.sum(method, path, said), said...))
 }
 
-// sum needs no lengths: a method holds no line break, and until is always eight bytes.
-func (s *signer) sum(method, path string, until []byte) []byte {
+// sum is over what the token says, when it ends and whose it is, and what it allows. It needs one length alone: a method
+// holds no line break.
+func (s *signer) sum(method, path string, said []byte) []byte {
 	m := hmac.New(sha256.New, s.key[:])
+	m.Write(append([]byte{byte(len(said))}, said...))
 	m.Write([]byte(method + "\n" + path))
-	m.Write(until)
 	return m.Sum(nil)
 }
 
-// allows reports whether token was signed here for this method and path, and is still good.
-func (s *signer) allows(token, method, path string) bool {
+// allows reports whether token was signed here for this method and path, and is still good, and for whom.
+func (s *signer) allows(token, method, path string) (holder string, good bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(b) != 8+sha256.Size {
-		return false
+	if err != nil || len(b) < sha256.Size+8 || len(b) > sha256.Size+8+maxHolder {
+		return "", false
 	}
-	until, sum := b[:8], b[8:]
-	return hmac.Equal(sum, s.sum(method, path, until)) && time.Now().Unix() < int64(binary.BigEndian.Uint64(until))
+	sum, said := b[:sha256.Size], b[sha256.Size:]
+	if !hmac.Equal(sum, s.sum(method, path, said)) || time.Now().Unix() >= int64(binary.BigEndian.Uint64(said)) {
+		return "", false
+	}
+	return string(said[8:]), true
 }
 
 // Signed reports whether the address of a request carries a token, and whether that is one of this handler's for just
-// this method and path, and not yet expired: then it needs no key. See [HandlerConfig.SignAddresses].
-func (h *Handler) Signed(r *http.Request) (carried, good bool) {
+// this method and path, and not yet expired: then it needs no key, as long as that of its holder is valid. See
+// [HandlerConfig.SignFor].
+func (h *Handler) Signed(r *http.Request) (holder string, carried, good bool) {
 	token, carried := strings.CutPrefix(r.URL.Query().Get(tokenParam), tokenPrefix)
-	return carried, carried && h.signer != nil && h.signer.allows(token, r.Method, r.URL.Path)
+	if !carried || h.signer == nil {
+		return "", carried, false
+	}
+	holder, good = h.signer.allows(token, r.Method, r.URL.Path)
+	return holder, true, good
 }
 
 // allowTransfer gives a request the time that a file may take, instead of that of a call in JSON. A writer that has no

@@ -2,6 +2,8 @@ package mlflow_test
 
 import (
 	"bufio"
+	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -47,7 +49,7 @@ func signing(t *testing.T) *mlflow.Handler {
 	if err := r.PutArtifact(t.Context(), "mlflow-artifacts:/a b/x%.bin", strings.NewReader("0123456789")); err != nil {
 		t.Fatal(err)
 	}
-	return mlflow.NewHandler(r, mlflow.HandlerConfig{SignAddresses: true})
+	return mlflow.NewHandler(r, mlflow.HandlerConfig{SignFor: holder})
 }
 
 // signed is what the handler says of a request for an address.
@@ -57,7 +59,25 @@ func signed(t *testing.T, h *mlflow.Handler, method, address string) (carried, g
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.Signed(r)
+	by, carried, good := h.Signed(r)
+	if want := holder(t.Context()); good && by != want || !good && by != "" {
+		t.Errorf("%s %s is of %q, good %t", method, address, by, good)
+	}
+	return carried, good
+}
+
+// holder is whose addresses the handlers of these tests sign.
+func holder(context.Context) string { return "twelve bytes" }
+
+// altered changes one byte of what a token says.
+func altered(query string, at int) string {
+	head, text, _ := strings.Cut(query, "=tft_")
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || at >= len(b) {
+		return "cannot be altered"
+	}
+	b[at] ^= 1
+	return head + "=tft_" + base64.RawURLEncoding.EncodeToString(b)
 }
 
 // A token is good for its method and its path alone, at the handler that signed it.
@@ -93,7 +113,9 @@ func TestTokensAllowOneThing(t *testing.T) {
 		{"another spelling of the path", "GET", strings.Replace(download, "/api/", "//api/", 1), true, false},
 		{"a call", "PUT", "http://localhost" + api + "runs/search" + first, true, false},
 		{"tampered", "PUT", bare(parts[0]) + string(flipped), true, false},
-		{"a later expiry", "PUT", bare(parts[0]) + strings.Replace(first, "=tft_AAAA", "=tft_AAAB", 1), true, false},
+		{"a later expiry", "PUT", bare(parts[0]) + altered(first, 32+3), true, false},
+		{"another holder's", "PUT", bare(parts[0]) + altered(first, 32+8), true, false},
+		{"nobody's", "PUT", bare(parts[0]) + first[:len(first)-16], true, false},
 		{"cut short", "PUT", parts[0][:len(parts[0])-4], true, false},
 		{"empty", "PUT", bare(parts[0]) + "?token=tft_", true, false},
 		{"none", "PUT", bare(parts[0]), false, false},
@@ -136,7 +158,7 @@ func TestTokensExpire(t *testing.T) {
 
 // What a caller sends is not repeated part by part.
 func TestAddressesAreBounded(t *testing.T) {
-	h := mlflow.NewHandler(openRegistry(t), mlflow.HandlerConfig{SignAddresses: true, AllowedHosts: []string{"*"}})
+	h := mlflow.NewHandler(openRegistry(t), mlflow.HandlerConfig{SignFor: holder, AllowedHosts: []string{"*"}})
 	long := strings.Repeat("k", 60_000)
 	create := func(header ...string) said {
 		return ask(t, h, "POST", mpu+"create/x", `{"path":"a.bin","num_parts":10000}`, header...)

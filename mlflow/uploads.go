@@ -61,19 +61,27 @@ func startUpload(h *Handler, q *request, w *answer) error {
 	if err != nil {
 		return err
 	}
-	host, base, expiry := baseURL(q.Request), "/api/2.0"+proxyPath+"mpu/part/"+id+"/", time.Now().Add(transferTime)
+	host, base, expiry, holder := baseURL(q.Request), "/api/2.0"+proxyPath+"mpu/part/"+id+"/", time.Now().Add(transferTime), h.holder(q)
 	w.text("upload_id", id)
 	w.list("credentials", func() {
 		for n := int64(1); n <= parts; n++ {
 			w.object("", func() {
 				part := base + strconv.FormatInt(n, 10)
-				w.text("url", host+part+h.signer.query(http.MethodPut, part, expiry))
+				w.text("url", host+part+h.signer.query(holder, http.MethodPut, part, expiry))
 				w.integer("part_number", n)
 				w.noHeaders()
 			})
 		}
 	})
 	return nil
+}
+
+// holder is whose addresses those are that a request is answered.
+func (h *Handler) holder(q *request) string {
+	if h.cfg.SignFor == nil {
+		return ""
+	}
+	return h.cfg.SignFor(q.Context())
 }
 
 // noHeaders says that an address needs none: its token allows it. The caller's own are not handed back, for they may be
@@ -99,7 +107,7 @@ func (h *Handler) presigned(w http.ResponseWriter, r *http.Request, rest string)
 			return fmt.Errorf("close artifact: %w", err)
 		}
 		place := "/api/2.0" + proxyPath + "artifacts/" + rel
-		w.text("url", baseURL(q.Request)+(&url.URL{Path: place}).EscapedPath()+h.signer.query(http.MethodGet, place, time.Now().Add(transferTime)))
+		w.text("url", baseURL(q.Request)+(&url.URL{Path: place}).EscapedPath()+h.signer.query(h.holder(q), http.MethodGet, place, time.Now().Add(transferTime)))
 		w.noHeaders()
 		w.integer("file_size", info.Size)
 		return nil

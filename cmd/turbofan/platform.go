@@ -54,11 +54,11 @@ type platform struct {
 	events    turbofan.EventSink
 	listeners map[string]net.Listener
 	handlers  map[string]http.Handler
-	signed    func(*http.Request) (carried, good bool) // tokens of the registry's addresses; nil without that role
-	run       []func(context.Context) error            // loops of the services
-	lacksData atomic.Bool                              // a first model was to be trained, and there is nothing to learn from
-	tls       *tls.Config                              // nil without a certificate
-	tracing   trace.TracerProvider                     // nil where nothing is traced
+	signed    func(*http.Request) (holder string, carried, good bool) // tokens of the registry's addresses; nil without that role
+	run       []func(context.Context) error                           // loops of the services
+	lacksData atomic.Bool                                             // a first model was to be trained, and there is nothing to learn from
+	tls       *tls.Config                                             // nil without a certificate
+	tracing   trace.TracerProvider                                    // nil where nothing is traced
 }
 
 // newPlatform opens the stores and ports and builds the services of cfg.Roles; nothing runs yet. On error everything
@@ -260,7 +260,9 @@ func (p *platform) openRegistry(ctx context.Context, common *prometheus.Registry
 
 // addRegistry puts MLflow's API over a registry on the role's port. With keys, the addresses that it hands out are signed.
 func (p *platform) addRegistry(own turbofan.ModelServer, c mlflow.HandlerConfig, common *prometheus.Registry, ready func(context.Context) error) (err error) {
-	c.SignAddresses = p.cfg.Auth.on()
+	if p.cfg.Auth.on() {
+		c.SignFor = httpapi.KeyMark
+	}
 	h := mlflow.NewHandler(own, c)
 	p.signed = h.Signed
 	p.handlers[roleRegistry], err = registryHandler(h, common, ready)
