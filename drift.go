@@ -77,7 +77,7 @@ type DriftReport struct {
 // UnitSpread compares each unit of the window with those of the reference at its age, over all sensors at once.
 type UnitSpread struct {
 	Units   int `json:"units"`   // judged
-	Outside int `json:"outside"` // further off than every unit of the reference was
+	Outside int `json:"outside"` // so far off that as many are no chance
 	// PValue is the probability that as many lie outside when nothing changed.
 	PValue float64 `json:"p_value"`
 	// Channels are the sensors that part the units outside from the others, the strongest first, and UnitIDs those

@@ -81,6 +81,7 @@ type chunk struct {
 	condition             []int32     // by row, of places.known
 	seed                  []uint64    // by row, see reference.Seed
 	unit, cell, meanPlace []int32     // by row
+	since                 []float64   // by row, cycles after the age of the mean there
 	age, of               []int       // age and unit of the rows that can be judged
 }
 
@@ -94,14 +95,14 @@ func (c *chunk) reset(rows, channels int) {
 		for j := range c.columns {
 			c.columns[j] = all[j*stride : j*stride+rows : j*stride+rows]
 		}
-		c.condition, c.seed = make([]int32, rows), make([]uint64, rows)
+		c.condition, c.seed, c.since = make([]int32, rows), make([]uint64, rows), make([]float64, rows)
 		c.unit, c.cell, c.meanPlace = make([]int32, rows), make([]int32, rows), make([]int32, rows)
 		c.age, c.of = make([]int, 0, rows), make([]int, 0, rows)
 	}
 	for j := range c.columns {
 		c.columns[j] = c.columns[j][:rows]
 	}
-	c.condition, c.seed = c.condition[:rows], c.seed[:rows]
+	c.condition, c.seed, c.since = c.condition[:rows], c.seed[:rows], c.since[:rows]
 	c.unit, c.cell, c.meanPlace = c.unit[:rows], c.cell[:rows], c.meanPlace[:rows]
 	c.age, c.of = c.age[:0], c.of[:0]
 }
@@ -201,7 +202,8 @@ func (c *Collector) locate(readings []turbofan.StoredReading, from, to int) {
 			continue
 		}
 		k := c.places.known.Find(r.Settings)
-		c.chunk.condition[i], c.chunk.seed[i], c.chunk.meanPlace[i] = int32(k), reference.Seed(r), c.usual.place(k, r.Cycle)
+		c.chunk.condition[i], c.chunk.seed[i] = int32(k), reference.Seed(r)
+		c.chunk.meanPlace[i], c.chunk.since[i] = c.usual.place(k, r.Cycle)
 		for j, sensor := range c.ref.Keep {
 			c.chunk.columns[j][i] = r.Sensors[sensor]
 		}

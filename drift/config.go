@@ -90,7 +90,7 @@ func DefaultConfig() Config {
 	return Config{
 		Alias: turbofan.ChampionAlias, Every: 10 * time.Minute, Poll: 500 * time.Millisecond,
 		Window: 1000, MinRows: 300, MinUnits: 20, Threshold: 0.2, Rank: 3, Hysteresis: 0.1,
-		SpreadUnits: 2, SpreadAlpha: 0.02, SpreadEnded: 10,
+		SpreadUnits: 2, SpreadAlpha: 0.01, SpreadEnded: 10,
 		ProvisionalUnits: 10, CommissionUnits: 50,
 		ErrorRatio: 1.5, ErrorUnits: 20, ScoredRows: 5_000,
 		Retrain: true, Cooldown: 6 * time.Hour, CooldownRows: 5000, SettleRows: 2000, RetryUnits: 5,

@@ -91,11 +91,11 @@ func Delay(ctx context.Context, cfg DelayConfig, ref *reference.Reference, old, 
 	return row, nil
 }
 
-// everOutside says of each unit whether it ever lies further out than all but one window of the reference's units: in any stretch of as many of its
-// readings as a window of the rule holds of one.
+// everOutside says of each unit whether it ever lies further out than one in a thousand of the reference's kind at its
+// age: in any stretch of as many of its readings as a window of the rule holds of one.
 func everOutside(ref *reference.Reference, units []turbofan.History, rule Config) ([]bool, error) {
 	const stretch = 20
-	const visibleAbove = 1
+	const visible = 0.001
 	out := make([]bool, len(units))
 	readings := make([]turbofan.StoredReading, stretch)
 	for u := range units {
@@ -112,8 +112,7 @@ func everOutside(ref *reference.Reference, units []turbofan.History, rule Config
 				return nil, err
 			}
 			for _, o := range c.distances() {
-				above, known := ref.Further(o.ratio)
-				out[u] = out[u] || known && above <= visibleAbove
+				out[u] = out[u] || o.chance < visible
 			}
 		}
 	}

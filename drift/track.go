@@ -14,6 +14,7 @@ type track struct {
 	scale     reference.Scale
 	low, high float64     // beyond which a value is out of range
 	means     []float64   // of the reference's units, by place in usual
+	slopes    []float64   // of the means, per cycle
 	runs      []run       // by unit
 	sums      []deviation // by cell
 	empty     int         // readings without a value
@@ -32,7 +33,7 @@ type run struct {
 type deviation struct{ sum, n float64 }
 
 func newTrack(ref *reference.Reference, channel int, conditions []condition.Regime, u *usual) track {
-	t := track{scale: ref.Scale(channel, conditions), low: math.Inf(-1), high: math.Inf(1), means: u.means[channel], outUnits: map[int32]struct{}{}}
+	t := track{scale: ref.Scale(channel, conditions), low: math.Inf(-1), high: math.Inf(1), means: u.means[channel], slopes: u.slopes[channel], outUnits: map[int32]struct{}{}}
 	if q := ref.Profile.Channels[channel].Quantiles; len(q) > 0 {
 		low, high := q[0], q[len(q)-1]
 		t.low, t.high = low-farMargin*(high-low), high+farMargin*(high-low)
@@ -64,7 +65,8 @@ func (t *track) add(c *chunk, channel, units, cells int) {
 		}
 		// Readings that were stored before MaxValue was a rule: their sums would not be finite.
 		z := t.scale.Z(min(max(v, -turbofan.MaxValue), turbofan.MaxValue), c.seed[i], int(k))
-		if off := z - t.means[c.meanPlace[i]]; off == off {
+		at := c.meanPlace[i]
+		if off := z - t.means[at] - t.slopes[at]*c.since[i]; off == off {
 			d := &t.sums[c.cell[i]]
 			d.sum += off
 			d.n++
@@ -89,25 +91,29 @@ func extend[T any](v []T, n int, fill T) []T {
 	return v
 }
 
-// usual says what the reference's units are like at each age in each condition of training: tables by place, one for
-// each condition and age band. Place 0 is where nothing is known.
+// usual says what the reference's units are like at each age in each condition of training: tables by place, two for
+// each condition and age band, before the mean age of the band and after. Place 0 is where nothing is known.
 type usual struct {
 	ref    *reference.Reference
 	start  []int32     // of a condition's places; 0 where its units' spread is not known
 	scales []float64   // by place
 	means  [][]float64 // [channel][place], NaN where it is not known
+	slopes [][]float64 // of the means, per cycle
 }
 
 func newUsual(ref *reference.Reference) usual {
-	u := usual{ref: ref, start: make([]int32, len(ref.Spreads)), scales: make([]float64, 1), means: make([][]float64, len(ref.Keep))}
+	u := usual{ref: ref, start: make([]int32, len(ref.Spreads)), scales: make([]float64, 1), means: make([][]float64, len(ref.Keep)), slopes: make([][]float64, len(ref.Keep))}
 	for k, s := range ref.Spreads {
-		if s != nil {
-			u.start[k] = int32(len(u.scales))
-			u.scales = append(u.scales, s.Scales...)
+		if s == nil {
+			continue
+		}
+		u.start[k] = int32(len(u.scales))
+		for _, scale := range s.Scales {
+			u.scales = append(u.scales, scale, scale)
 		}
 	}
 	for j := range u.means {
-		u.means[j] = make([]float64, len(u.scales))
+		u.means[j], u.slopes[j] = make([]float64, len(u.scales)), make([]float64, len(u.scales))
 		for p := range u.means[j] {
 			u.means[j][p] = math.NaN()
 		}
@@ -118,7 +124,10 @@ func newUsual(ref *reference.Reference) usual {
 		}
 		for band, mean := range s.Means {
 			for i, m := range mean {
-				u.means[s.Channels[i]][int(u.start[k])+band] = m
+				for half := range 2 {
+					j, at := s.Channels[i], int(u.start[k])+2*band+half
+					u.means[j][at], u.slopes[j][at] = m, s.Course(band, i, half == 1)
+				}
 			}
 		}
 	}
@@ -128,15 +137,20 @@ func newUsual(ref *reference.Reference) usual {
 // knows reports whether the spread of the reference's units in condition k is known.
 func (u *usual) knows(k int) bool { return k < len(u.start) && u.start[k] > 0 }
 
-// place returns where to look up a reading in condition k, 0 where that is nowhere.
-func (u *usual) place(k, age int) int32 {
+// place returns where to look up a reading in condition k, 0 where that is nowhere, and how many cycles it came after
+// the age of the mean there.
+func (u *usual) place(k, age int) (at int32, since float64) {
 	if k < 0 || !u.knows(k) {
-		return 0
+		return 0, 0
 	}
 	s := u.ref.Spreads[k]
 	band := s.Band(age)
 	if s.Means[band] == nil {
-		return 0
+		return 0, 0
 	}
-	return u.start[k] + int32(band)
+	at, since = u.start[k]+2*int32(band), s.Since(band, age)
+	if since > 0 {
+		at++
+	}
+	return at, since
 }

@@ -24,22 +24,23 @@ const (
 
 // outsider is a unit by how far it lies out.
 type outsider struct {
-	unit  string
-	ratio float64
-	part  []float64 // by channel of the reference
+	unit   string
+	ratio  float64
+	chance float64   // that a unit of the reference's kind lies as far out, at its age
+	part   []float64 // by channel of the reference
 }
 
 // unitSpread judges each unit by itself, at its age and only in conditions that training knew: how units differ from one
 // another in a condition that was commissioned is not known. It is nil where the reference does not say how its units
 // differ, or no unit of the window can be judged.
 //
-// Under no drift the units of the window and of the reference lie in a random order, by distance: how likely it is that
-// the k-th furthest comes as early as it does needs no law of the distances (stat.PrecedenceP). That is asked for each
-// k from SpreadUnits to maxOutside, so that few units far out and more that are only odd are both seen; half of what
-// may alarm by chance goes to the first, half of the rest to each that follows.
+// How likely a unit of the reference's kind is to lie as far out as each does at its age is learned from the reference's
+// own (stat.Tail). Under no drift the k-th least of n such probabilities is as small as it is with that of k successes of
+// n. That is asked for each k from SpreadUnits to maxOutside, so that few units far out and more that are only odd are
+// both seen; half of what may alarm by chance goes to the first, half of the rest to each that follows.
 func (c *Collector) unitSpread() *turbofan.UnitSpread {
 	ref, cfg := c.ref, c.cfg
-	if cfg.SpreadUnits == 0 || ref.SpreadWindows == 0 {
+	if cfg.SpreadUnits == 0 || len(ref.SpreadTails) == 0 {
 		return nil
 	}
 	out := &turbofan.UnitSpread{PValue: 1}
@@ -48,20 +49,16 @@ func (c *Collector) unitSpread() *turbofan.UnitSpread {
 		return nil
 	}
 	out.Units = len(units)
-	slices.SortStableFunc(units, func(a, b outsider) int { return cmp.Compare(b.ratio, a.ratio) })
+	slices.SortStableFunc(units, func(a, b outsider) int { return cmp.Or(cmp.Compare(a.chance, b.chance), cmp.Compare(b.ratio, a.ratio)) })
 	last := max(maxOutside, cfg.SpreadUnits)
 	for k := cfg.SpreadUnits; k <= min(last, len(units)); k++ {
-		above, ok := ref.Further(units[k-1].ratio)
-		if !ok {
-			break
-		}
-		p := stat.PrecedenceP(k, len(units), above, ref.SpreadWindows) * math.Exp2(float64(k-cfg.SpreadUnits+1))
+		p := stat.BinomialTail(k, len(units), units[k-1].chance) * math.Exp2(float64(k-cfg.SpreadUnits+1))
 		if p < out.PValue {
 			out.PValue, out.Outside = p, k
 		}
 	}
 	if out.Outside == last { // there may be more
-		for out.Outside < len(units) && units[out.Outside].ratio >= ref.SpreadTail[0] {
+		for out.Outside < len(units) && float64(len(units))*units[out.Outside].chance < cfg.SpreadAlpha {
 			out.Outside++
 		}
 	}
@@ -83,7 +80,7 @@ func (c *Collector) distances() []outsider {
 	each(blocks, c.rows, func(block int) {
 		for u := block * unitBlock; u < min((block+1)*unitBlock, len(found)); u++ {
 			if ratio, part, ok := c.distance(u, rulers); ok {
-				found[u] = outsider{c.units[u].id, ratio, part}
+				found[u] = outsider{c.units[u].id, ratio, c.ref.Chance(ratio, c.units[u].newest), part}
 			}
 		}
 	})

@@ -58,7 +58,7 @@ func TestOddUnits(t *testing.T) {
 		})
 	}
 	old := *ref
-	old.Spreads, old.SpreadTail, old.SpreadWindows = nil, nil, 0
+	old.Spreads, old.SpreadTails = nil, nil
 	if r := judge(t, &old, drift.Window{Readings: odd(21, 3, []int{1, 4}, 3)}); r.Spread != nil || r.Verdict != turbofan.NoDrift {
 		t.Errorf("a reference that does not know its spread gives %s, %+v", r.Verdict, r.Spread)
 	}

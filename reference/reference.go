@@ -3,7 +3,6 @@
 package reference
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -37,12 +36,12 @@ type Reference struct {
 	Run     []int         `json:"run"`
 	Profile *stat.Profile `json:"profile"`
 	// Spreads say, for each condition of the normalizer, how units differ from one another there; nil for a condition
-	// that too few units visited.
+	// that too few units visited. Empty where SpreadTails are.
 	Spreads []*stat.Spread `json:"spreads,omitempty"`
-	// SpreadTail holds the largest distances, descending, at which a unit of the reference lay in an age band from the
-	// spread of the others, in the unit of stat.HeldOut and over all its conditions; SpreadWindows is of how many.
-	SpreadTail    []float64 `json:"spread_tail,omitempty"`
-	SpreadWindows int       `json:"spread_windows,omitempty"`
+	// SpreadTails say, for each age band of the profile, how rarely a unit of the reference's kind lies how far from the
+	// spread of the others at about that age, in the unit of stat.HeldOut and over all its conditions. Empty where the
+	// units are too few.
+	SpreadTails []stat.Tail `json:"spread_tails,omitempty"`
 	// Prediction is the distribution of cross-validated predictions over the same ages; nil where it was not kept.
 	Prediction *stat.Profile `json:"prediction,omitempty"`
 	// RMSE is the cross-validated error of the model that this reference belongs to, in cycles, clipped at Cap.
@@ -127,8 +126,9 @@ func Build(cfg Config, schema turbofan.Schema, n *condition.Normalizer, keep []i
 	return r, nil
 }
 
-// maxTail bounds SpreadTail.
-const maxTail = 200
+// tailWindows is from how many windows of units, in age bands beside each other, a tail is learned. Old units differ more
+// than young ones, and some of them by far: under one tail for all ages a fleet that grows old alarms.
+const tailWindows = 200
 
 // spread sets what is known of how units differ. Each condition has its own spread: how much of a unit's own wear a
 // sensor shows depends on it. Silent sensors have no part in it: young units do not differ in them at all, so that the
@@ -171,13 +171,32 @@ func (r *Reference) spread(cfg Config, values [][]float64, age, unit, regime []i
 			rows[w] += h.Rows
 		}
 	}
+	byBand := make([][]float64, len(cfg.AgeEdges)+1)
 	for _, w := range order {
-		r.SpreadTail = append(r.SpreadTail, sum[w]/rows[w])
+		byBand[w.band] = append(byBand[w.band], sum[w]/rows[w])
 	}
-	r.SpreadWindows = len(r.SpreadTail)
-	slices.SortFunc(r.SpreadTail, func(a, b float64) int { return cmp.Compare(b, a) })
-	r.SpreadTail = r.SpreadTail[:min(len(r.SpreadTail), maxTail)]
+	if r.SpreadTails = tails(byBand); r.SpreadTails == nil {
+		r.Spreads = nil
+	}
 	return nil
+}
+
+// tails learns the tail of each age band from its distances and those of as many bands on either side as it takes; nil
+// where all of them together are too few.
+func tails(byBand [][]float64) []stat.Tail {
+	out := make([]stat.Tail, len(byBand))
+	for b := range byBand {
+		var near []float64
+		for reach := 1; len(near) < tailWindows && reach <= len(byBand); reach++ {
+			near = slices.Concat(byBand[max(0, b-reach):min(len(byBand), b+reach+1)]...)
+		}
+		t := stat.FitTail(near)
+		if t == nil {
+			return nil
+		}
+		out[b] = *t
+	}
+	return out
 }
 
 // silent reports whether sensor j of Keep rests at one value while units are healthy.
@@ -185,13 +204,13 @@ func (r *Reference) silent(j int) bool {
 	return len(r.Normalizer.Silent) > 0 && r.Normalizer.Silent[r.Keep[j]] > 0
 }
 
-// Further returns how many windows of the reference's own units lie as far out as ratio, or further; false where they
-// are more than are kept.
-func (r *Reference) Further(ratio float64) (n int, ok bool) {
-	for n < len(r.SpreadTail) && r.SpreadTail[n] >= ratio {
-		n++
+// Chance returns the probability that a unit of the reference's kind lies as far out as ratio at this age; 1 where it
+// cannot be told.
+func (r *Reference) Chance(ratio float64, age int) float64 {
+	if len(r.SpreadTails) == 0 {
+		return 1
 	}
-	return n, n < len(r.SpreadTail)
+	return r.SpreadTails[r.Profile.Band(age)].Chance(ratio)
 }
 
 // Learn makes the reference of histories that no model learned from: it finds their conditions by itself and watches
@@ -266,6 +285,9 @@ func Read(path string) (*Reference, error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return nil, fmt.Errorf("read reference %s: %w", path, err)
 	}
+	if len(r.SpreadTails) == 0 { // of a version that did not say how rarely units lie how far out
+		r.Spreads = nil
+	}
 	if err := r.Validate(); err != nil {
 		return nil, fmt.Errorf("read reference %s: %w", path, err)
 	}
@@ -309,8 +331,13 @@ func (r *Reference) Validate() error {
 	if len(r.Spreads) > 0 && len(r.Spreads) != len(r.Normalizer.Regimes) {
 		return turbofan.Invalid("reference.spreads", "has %d entries for %d conditions", len(r.Spreads), len(r.Normalizer.Regimes))
 	}
-	if len(r.SpreadTail) > r.SpreadWindows {
-		return turbofan.Invalid("reference.spread_tail", "has %d values of %d windows", len(r.SpreadTail), r.SpreadWindows)
+	if n := len(r.SpreadTails); n > 0 && n != len(r.Profile.AgeEdges)+1 {
+		return turbofan.Invalid("reference.spread_tails", "has %d entries for %d age bands", n, len(r.Profile.AgeEdges)+1)
+	}
+	for b := range r.SpreadTails {
+		if err := r.SpreadTails[b].Validate(); err != nil {
+			return turbofan.Invalid(fmt.Sprintf("reference.spread_tails[%d]", b), "%s", err.Error())
+		}
 	}
 	for k, s := range r.Spreads {
 		if s == nil {

@@ -41,7 +41,7 @@ func presses(units, cycles int) []turbofan.History {
 
 func learn(t *testing.T) *reference.Reference {
 	t.Helper()
-	r, err := reference.Learn(reference.DefaultConfig(), schema(), presses(20, 60))
+	r, err := reference.Learn(reference.DefaultConfig(), schema(), presses(30, 60))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,11 +187,19 @@ func TestReadRefuses(t *testing.T) {
 		{func(r *reference.Reference) { r.Step = r.Step[:1] }, "reference.step: has 1 values for 2 sensors"},
 		{func(r *reference.Reference) { r.Step[1] = -1 }, "reference.step[1]: must be a finite number of at least 0"},
 		{func(r *reference.Reference) { r.Run = r.Run[:1] }, "reference.run: has 1 values for 2 sensors"},
+		{func(r *reference.Reference) { r.SpreadTails = r.SpreadTails[:1] }, "reference.spread_tails: has 1 entries for 12 age bands"},
+		{func(r *reference.Reference) { r.SpreadTails[2].Share = 2 }, "reference.spread_tails[2]: check tail"},
+		{func(r *reference.Reference) { r.Spreads[0].Ages = nil }, "reference.spreads[0]: check spread"},
 		{func(r *reference.Reference) { p := *r.Profile; r.Prediction = &p }, "reference.prediction: has 2 channels, must have one"},
 	} {
 		if _, err := reference.Read(write(c.change)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
+	}
+	// One written before tails were known judges no unit, and can be used for all else.
+	r, err := reference.Read(write(func(r *reference.Reference) { r.SpreadTails, r.Spreads[0].Ages = nil, nil }))
+	if err != nil || r.Spreads != nil || r.Chance(1e9, 30) != 1 {
+		t.Errorf("without tails: %v, %v", r.Spreads, err)
 	}
 	if _, err := reference.Read(filepath.Join(dir, "none.json")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an absent file: %v", err)

@@ -32,10 +32,12 @@ type Spread struct {
 	// Channels are those that are nearly always present and vary, by position in the
 	// profile.
 	Channels []int `json:"channels"`
-	// AgeEdges are the inner edges of the age bands and Means the mean of the units in
-	// each; a band of fewer than ten units has none and judges nobody.
+	// AgeEdges are the inner edges of the age bands, Means the mean of the units in each and
+	// Ages the mean age at which it was; a band of fewer than ten units has none and judges
+	// nobody. Within a band units wear, see Course.
 	AgeEdges []int       `json:"age_edges"`
 	Means    [][]float64 `json:"means"`
+	Ages     []float64   `json:"ages"`
 	// Between and Within are covariances, row by row, of unit means about those of their
 	// band and of rows about those of their unit.
 	Between [][]float64 `json:"between"`
@@ -58,6 +60,7 @@ type HeldOut struct {
 type unitWindow struct {
 	unit, band int
 	n          float64
+	age        float64 // mean of the rows
 	mean       []float64
 	scatter    *mat.SymDense // sum of squares of the rows about their mean
 }
@@ -120,9 +123,7 @@ func (s *Spread) holdOut(windows []unitWindow) []HeldOut {
 			if units[w.unit]%spreadFolds != fold || rest.Means[w.band] == nil {
 				continue
 			}
-			for j, m := range w.mean {
-				d[j] = m - rest.Means[w.band][j]
-			}
+			rest.deviation(w, d)
 			if far, ok := ruler.Distance(d, w.n, part); ok {
 				out = append(out, HeldOut{w.unit, w.band, w.n, far})
 			}
@@ -156,6 +157,47 @@ func complete(values [][]float64) []int {
 // Band returns the age band of an age in cycles, as in a Profile of the same edges.
 func (s *Spread) Band(age int) int { return sort.SearchInts(s.AgeEdges, age+1) }
 
+// Course returns how fast the mean of Channels[i] changes at an age of a band that has a mean, per cycle: the mean at
+// that age is Means[band][i] and as much for each cycle since Ages[band]. It runs straight from band to band, and beyond
+// the first and the last as inside of them. 0 where only one band is known.
+func (s *Spread) Course(band, i int, later bool) float64 {
+	before, after := s.slope(band-1, band, i), s.slope(band, band+1, i)
+	if later && after == after || before != before {
+		before = after
+	}
+	if before != before {
+		return 0
+	}
+	return before
+}
+
+// slope is how fast the mean changes from band a to band b, NaN where one has none.
+func (s *Spread) slope(a, b, i int) float64 {
+	if a < 0 || b >= len(s.Means) || s.Means[a] == nil || s.Means[b] == nil || !(s.Ages[b] > s.Ages[a]) {
+		return math.NaN()
+	}
+	return (s.Means[b][i] - s.Means[a][i]) / (s.Ages[b] - s.Ages[a])
+}
+
+// Since returns how many cycles an age lies behind Ages[band], no more than that lies behind the begin of its band: how
+// units wear further on is not known.
+func (s *Spread) Since(band, age int) float64 {
+	begin := 0
+	if band > 0 {
+		begin = s.AgeEdges[band-1]
+	}
+	return min(float64(age)-s.Ages[band], s.Ages[band]-float64(begin))
+}
+
+// deviation writes to d how far a window lies from the mean of its band at its own mean age: a unit that ended in the
+// middle of the band has only its first half.
+func (s *Spread) deviation(w *unitWindow, d []float64) {
+	since := w.age - s.Ages[w.band]
+	for i, m := range w.mean {
+		d[i] = m - s.Means[w.band][i] - since*s.Course(w.band, i, since > 0)
+	}
+}
+
 func (s *Spread) windows(values [][]float64, age, unit []int) []unitWindow {
 	type key struct{ unit, band int }
 	number := map[key]int{}
@@ -181,6 +223,7 @@ func (s *Spread) windows(values [][]float64, age, unit []int) []unitWindow {
 		}
 		w := &out[i]
 		w.n++
+		w.age += (float64(age[r]) - w.age) / w.n
 		for j, v := range row { // Welford's recurrence in several dimensions
 			before[j] = v - w.mean[j]
 			w.mean[j] += before[j] / w.n
@@ -201,7 +244,7 @@ func (s *Spread) fit(windows []unitWindow, use func(*unitWindow) bool) bool {
 	if p == 0 {
 		return false
 	}
-	s.Means = make([][]float64, len(s.AgeEdges)+1)
+	s.Means, s.Ages = make([][]float64, len(s.AgeEdges)+1), make([]float64, len(s.AgeEdges)+1)
 	units, count := map[int]bool{}, make([]float64, len(s.Means))
 	var chosen []*unitWindow
 	for i := range windows {
@@ -220,10 +263,12 @@ func (s *Spread) fit(windows []unitWindow, use func(*unitWindow) bool) bool {
 		}
 	}
 	for _, w := range chosen {
+		if s.Means[w.band] == nil {
+			continue
+		}
+		s.Ages[w.band] += w.age / count[w.band]
 		for j, m := range w.mean {
-			if s.Means[w.band] != nil {
-				s.Means[w.band][j] += m / count[w.band]
-			}
+			s.Means[w.band][j] += m / count[w.band]
 		}
 	}
 	return s.covariances(chosen)
@@ -244,9 +289,7 @@ func (s *Spread) covariances(windows []*unitWindow) bool {
 			continue
 		}
 		bands[w.band] = true
-		for j, m := range w.mean {
-			d[j] = m - s.Means[w.band][j]
-		}
+		s.deviation(w, d)
 		total.SymRankOne(total, 1, mat.NewVecDense(p, d))
 		inverse += 1 / w.n
 		n++
@@ -321,8 +364,8 @@ func (s *Spread) Validate(channels int) error {
 	switch {
 	case p == 0 || len(s.Between) != p || len(s.Within) != p:
 		return fmt.Errorf("check spread: %d channels, %d and %d rows of covariances, must be equal and at least 1", p, len(s.Between), len(s.Within))
-	case len(s.Means) != len(s.AgeEdges)+1 || len(s.Scales) != len(s.Means):
-		return fmt.Errorf("check spread: %d means and %d scales for %d age bands", len(s.Means), len(s.Scales), len(s.AgeEdges)+1)
+	case len(s.Means) != len(s.AgeEdges)+1 || len(s.Scales) != len(s.Means) || len(s.Ages) != len(s.Means):
+		return fmt.Errorf("check spread: %d means, %d ages and %d scales for %d age bands", len(s.Means), len(s.Ages), len(s.Scales), len(s.AgeEdges)+1)
 	case slices.Min(s.Channels) < 0 || slices.Max(s.Channels) >= channels:
 		return fmt.Errorf("check spread: channels must be from 0 to %d", channels-1)
 	}
@@ -337,27 +380,4 @@ func (s *Spread) Validate(channels int) error {
 		}
 	}
 	return nil
-}
-
-// PrecedenceP is the probability that, of n new and m reference values in a random
-// order, the k-th largest new one is exceeded by no more than above reference values:
-// that at least k of the k+above largest are new, a hypergeometric tail (the precedence
-// test of Nelson 1963). 1 where it cannot be told.
-func PrecedenceP(k, n, above, m int) float64 {
-	if k < 1 || k > n || above < 0 || above >= m {
-		return 1
-	}
-	choose := func(n, k int) float64 {
-		a, _ := math.Lgamma(float64(n + 1))
-		b, _ := math.Lgamma(float64(k + 1))
-		c, _ := math.Lgamma(float64(n - k + 1))
-		return a - b - c
-	}
-	top, p := k+above, 0.0
-	for x := k; x <= min(top, n); x++ {
-		if top-x <= m {
-			p += math.Exp(choose(n, x) + choose(m, top-x) - choose(n+m, top))
-		}
-	}
-	return min(1, p)
 }

@@ -91,6 +91,7 @@ func TestSpreadOfLittle(t *testing.T) {
 		"channel": func(s *stat.Spread) { s.Channels = []int{0, 3} },
 		"means":   func(s *stat.Spread) { s.Means = s.Means[:1] },
 		"mean":    func(s *stat.Spread) { s.Means = [][]float64{{1}, {1, 2}} },
+		"ages":    func(s *stat.Spread) { s.Ages = nil },
 		"scales":  func(s *stat.Spread) { s.Scales = []float64{0, 0} },
 		"between": func(s *stat.Spread) { s.Between = [][]float64{{1}, {1, 2}} },
 	} {
@@ -102,15 +103,23 @@ func TestSpreadOfLittle(t *testing.T) {
 	}
 }
 
-func TestPrecedenceP(t *testing.T) {
-	// scipy.stats.hypergeom.sf(k-1, n+m, n, k+above)
+// Units wear within an age band: a unit is compared with those of its age, not of its band's middle.
+func TestSpreadAtAnAge(t *testing.T) {
+	s := &stat.Spread{AgeEdges: []int{20, 40, 60}, Means: [][]float64{{1}, {3}, {9}, nil}, Ages: []float64{10, 30, 50, 0}}
 	for _, c := range []struct {
-		k, n, above, m int
-		want           float64
-	}{{2, 50, 0, 857, 0.00298147107}, {3, 50, 1, 857, 0.000607868496645}, {5, 64, 9, 360, 0.0449628397179}, {1, 1, 3, 9, 0.4}, {20, 400, 30, 5000, 9.22268856778e-11}, {3, 2, 0, 10, 1}, {1, 2, 10, 10, 1}} {
-		if got := stat.PrecedenceP(c.k, c.n, c.above, c.m); math.Abs(got-c.want) > 1e-9 {
-			t.Errorf("%+v: %.12g", c, got)
+		age  int
+		want float64
+	}{{1, 0.1}, {10, 1}, {19, 1.9}, {20, 2}, {30, 3}, {35, 4.5}, {40, 6}, {59, 11.7}} {
+		band := s.Band(c.age)
+		since := s.Since(band, c.age)
+		if got := s.Means[band][0] + since*s.Course(band, 0, since > 0); math.Abs(got-c.want) > 1e-12 {
+			t.Errorf("mean %v at age %d, want %v", got, c.age, c.want)
 		}
+	}
+	// Nobody knows how those wear that grow older than the last band says.
+	open := &stat.Spread{AgeEdges: []int{20}, Means: [][]float64{nil, {3}}, Ages: []float64{0, 30}}
+	if since, course := open.Since(1, 500), open.Course(1, 0, true); since != 10 || course != 0 {
+		t.Errorf("%v cycles and %v a cycle beyond the only band", since, course)
 	}
 }
 
