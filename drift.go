@@ -98,7 +98,7 @@ type NewCondition struct {
 
 // QualityIssue is a fault of the data, not of the world.
 type QualityIssue struct {
-	Kind    string `json:"kind"` // "stuck", "missing", "infinite", "out_of_range", "duplicate", "late", "schema"
+	Kind    string `json:"kind"` // "stuck", "missing", "infinite", "out_of_range", "constant", "duplicate", "late", "schema"
 	Channel string `json:"channel,omitempty"`
 	UnitID  string `json:"unit_id,omitempty"`
 	Count   int    `json:"count"`

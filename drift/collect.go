@@ -30,6 +30,7 @@ type Collector struct {
 	places *atlas
 	found  *stat.Comparison
 	tracks []track // by channel of the profile
+	fixed  []fixed // sensors that never varied
 	usual  usual
 	chunk  chunk
 
@@ -114,11 +115,14 @@ func NewCollector(ref *reference.Reference, unseen []condition.Regime, cfg Confi
 		return nil, err
 	}
 	cfg.MinRows = min(cfg.MinRows, cfg.Window)
+	if cfg.Rank == 0 {
+		cfg.Rank = rankOf(len(ref.Keep))
+	}
 	found, err := ref.Profile.NewComparison()
 	if err != nil {
 		return nil, fmt.Errorf("judge drift: %w", err)
 	}
-	c := &Collector{ref: ref, cfg: cfg, places: newAtlas(cfg, ref.Normalizer, unseen), found: found, usual: newUsual(ref),
+	c := &Collector{ref: ref, cfg: cfg, places: newAtlas(cfg, ref.Normalizer, unseen), found: found, usual: newUsual(ref), fixed: newFixed(ref),
 		strayed: map[visit]struct{}{}, index: map[string]int32{}, cells: make([]cell, 1), arrived: make([]int64, 0, cfg.Window)}
 	for j := range ref.Keep {
 		c.tracks = append(c.tracks, newTrack(ref, j, c.places.known.Regimes, &c.usual))
@@ -151,6 +155,7 @@ func (c *Collector) add(readings []turbofan.StoredReading) error {
 	})
 	c.settle(readings)
 	each(len(c.tracks), rows, func(j int) { c.tracks[j].add(&c.chunk, j, len(c.units), len(c.cells)) })
+	each(len(c.fixed), rows, func(j int) { c.fixed[j].add(readings, c.chunk.condition) })
 	for j := range c.chunk.columns {
 		c.chunk.columns[j] = c.chunk.columns[j][:len(c.chunk.age)]
 	}

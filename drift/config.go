@@ -5,7 +5,7 @@
 // comparing with reference rows of the same ages. What is left is drift. Three rules look for it:
 //
 //   - Sensors: the population stability index (PSI) of each sensor over the newest readings. The third-largest decides,
-//     because one broken sensor is no drift. It needs many units, whose readings are not independent.
+//     of equipment with few sensors the second or the largest: one broken sensor is no drift. It needs many units, whose readings are not independent.
 //   - Units: whether the sensors of each unit go together as those of the reference's units did at that age. It speaks
 //     earlier, while most of the fleet is as it was; two units at least must lie outside.
 //   - Error: the live error against the validated one, once enough outcomes are known.
@@ -43,7 +43,8 @@ type Config struct {
 	// Threshold is the PSI, beyond what as many rows of as many units show by chance, above which a sensor counts as
 	// drifted. Chance adds 0.03 to 0.05 for a thousand rows of fifty engines of C-MAPSS, more for fewer.
 	Threshold float64
-	// Rank is how many sensors must drift: the Rank-th largest PSI decides. One broken sensor is no drift.
+	// Rank is how many sensors must drift: the Rank-th largest PSI decides. One broken sensor is no drift. 0 asks for three,
+	// of equipment with few sensors for fewer; see rankOf.
 	Rank int
 	// Hysteresis lowers the threshold by this share while the last verdict was drift, so that a score near the
 	// threshold does not flap.
@@ -89,7 +90,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Alias: turbofan.ChampionAlias, Every: 10 * time.Minute, Poll: 500 * time.Millisecond,
-		Window: 1000, MinRows: 300, MinUnits: 20, Threshold: 0.2, Rank: 3, Hysteresis: 0.1,
+		Window: 1000, MinRows: 300, MinUnits: 20, Threshold: 0.2, Hysteresis: 0.1,
 		SpreadUnits: 2, SpreadAlpha: 0.01, SpreadEnded: 10,
 		ProvisionalUnits: 10, CommissionUnits: 50,
 		ErrorRatio: 1.5, ErrorUnits: 20, ScoredRows: 5_000,
@@ -137,8 +138,8 @@ func (c Config) validateRule() error {
 		return turbofan.Invalid("drift.min_units", "must be from 1 to the window of %d, not %d", c.Window, c.MinUnits)
 	case !(c.Threshold > 0) || math.IsInf(c.Threshold, 0):
 		return turbofan.Invalid("drift.threshold", "must be a finite number above 0, not %v", c.Threshold)
-	case c.Rank < 1:
-		return turbofan.Invalid("drift.rank", "must be at least 1, not %d", c.Rank)
+	case c.Rank < 0:
+		return turbofan.Invalid("drift.rank", "must be at least 0, not %d", c.Rank)
 	case !(c.Hysteresis >= 0 && c.Hysteresis < 1):
 		return turbofan.Invalid("drift.hysteresis", "must be at least 0 and below 1, not %v", c.Hysteresis)
 	case c.SpreadUnits < 0:
@@ -158,6 +159,13 @@ func (c Config) validateRule() error {
 	}
 	return nil
 }
+
+// sensorsPerRank is how many sensors there are on C-MAPSS, where the rule was measured, to each that must drift, or little
+// more; mostRank is what it was measured with there.
+const sensorsPerRank, mostRank = 7, 3
+
+// rankOf is how many of so many watched sensors must drift where nobody said: 1 of fewer than 7, 2 of fewer than 14.
+func rankOf(sensors int) int { return min(1+sensors/sensorsPerRank, mostRank) }
 
 const (
 	// minWindow is what ten bins need to say anything.

@@ -111,7 +111,7 @@ func everOutside(ref *reference.Reference, units []turbofan.History, rule Config
 			if err := c.Add(readings); err != nil {
 				return nil, err
 			}
-			for _, o := range c.distances() {
+			for _, o := range c.distances(make([]bool, len(ref.Keep))) {
 				out[u] = out[u] || o.chance < visible
 			}
 		}

@@ -69,7 +69,7 @@ func (c *Collector) Judge(e Evidence) (turbofan.DriftReport, error) {
 	for i := range scores {
 		report.Channels = append(report.Channels, v.channel(&scores[i], channelOf(c.ref.Profile, scores[i].Name)))
 	}
-	report.Spread = c.unitSpread()
+	report.Spread = c.unitSpread(report.Channels)
 	conclude(&report, c.cfg)
 	return report, nil
 }
@@ -164,7 +164,7 @@ func conclude(report *turbofan.DriftReport, cfg Config) {
 		report.PSIMean += psi / float64(len(ranked))
 		report.PSIMax = max(report.PSIMax, psi)
 	}
-	// Equipment with fewer sensors than Rank is judged by all that it has.
+	// Where fewer sensors than Rank say anything, all of those decide.
 	rank := min(cfg.Rank, len(ranked))
 	decisive := ranked[rank-1]
 	report.Score, report.Threshold = float64(decisive.PSI), float64(decisive.Threshold)

@@ -32,6 +32,21 @@ func judge(t *testing.T, ref *reference.Reference, w drift.Window) turbofan.Drif
 	return report
 }
 
+// Of few sensors fewer must drift, where nobody says how many.
+func TestFewSensorsDecideByFewer(t *testing.T) {
+	ref := pumpReference(t) // watches five sensors
+	w := odd(21, 63, []int{1}, 3)
+	if r := judge(t, ref, drift.Window{Readings: w}); r.Verdict != turbofan.Drifted || !strings.HasPrefix(r.Because, "psi(b)=") {
+		t.Errorf("one sensor: %s because %q", r.Verdict, r.Because)
+	}
+	cfg := drift.DefaultConfig()
+	cfg.Rank = 2
+	// A sensor that is off everywhere is not taken for units whose sensors do not go together either.
+	if r, err := drift.Judge(ref, drift.Window{Readings: w}, cfg); err != nil || r.Verdict != turbofan.NoDrift || r.Spread.Drifted {
+		t.Errorf("one of two: %s because %q, %v", r.Verdict, r.Because, err)
+	}
+}
+
 func TestQualityIsNoDrift(t *testing.T) {
 	ref := pumpReference(t)
 	for _, c := range []struct {
@@ -47,6 +62,14 @@ func TestQualityIsNoDrift(t *testing.T) {
 				}
 			}
 		}, turbofan.QualityIssue{Kind: "stuck", Channel: "d", Count: 17, Detail: "17 readings in a row with one value; in training at most 1"}},
+		{"a constant that moved", func(w []turbofan.StoredReading) {
+			w[3].Sensors[5], w[4].Sensors[5], w[5].Sensors[5] = 6.5, 8, math.NaN()
+		}, turbofan.QualityIssue{Kind: "constant", Channel: "f", Count: 2, Detail: "always 7 in training and from 6.5 to 8 now"}},
+		{"another constant", func(w []turbofan.StoredReading) {
+			for i := range w {
+				w[i].Sensors[5] = 7.5
+			}
+		}, turbofan.QualityIssue{Kind: "constant", Channel: "f", Count: 1000, Detail: "always 7 in training and always 7.5 now"}},
 		{"a silent sensor", func(w []turbofan.StoredReading) {
 			for i := range w {
 				if i%10 == 0 {

@@ -16,10 +16,13 @@ const (
 	outOfRange = "out_of_range" // a value far beyond all of training
 	duplicate  = "duplicate"    // a unit sent a cycle twice, one after the other
 	late       = "late"         // a cycle arrived after a later one of its unit
+	moved      = "constant"     // a sensor that was constant in training says something else
 	misfit     = "schema"       // not as many values as the model's schema has
 )
 
-func qualityKinds() []string { return []string{stuck, absent, outOfRange, duplicate, late, misfit} }
+func qualityKinds() []string {
+	return []string{stuck, absent, outOfRange, duplicate, late, moved, misfit}
+}
 
 const (
 	// missingShare is how much larger the share of missing values may be than it was in training.
@@ -37,7 +40,7 @@ const (
 // issues lists faults of the data, apart from drift: a broken sensor is to be repaired, not to be learned.
 func (c *Collector) issues() []turbofan.QualityIssue {
 	var out []turbofan.QualityIssue
-	for _, issues := range [][]turbofan.QualityIssue{c.stuckSensors(), c.missingValues(), c.farValues(), c.lateReadings()} {
+	for _, issues := range [][]turbofan.QualityIssue{c.stuckSensors(), c.missingValues(), c.farValues(), c.movedConstants(), c.lateReadings()} {
 		slices.SortStableFunc(issues, func(a, b turbofan.QualityIssue) int { return cmp.Compare(b.Count, a.Count) })
 		out = append(out, issues[:min(len(issues), maxIssues)]...)
 	}
@@ -87,6 +90,33 @@ func (c *Collector) farValues() []turbofan.QualityIssue {
 				Detail: fmt.Sprintf("%s of %s outside of %.3g to %.3g standard deviations; in training all lay within %.3g to %.3g",
 					turbofan.Count(t.out, "reading"), turbofan.Count(len(t.outUnits), "unit"), t.low, t.high, q[0], q[len(q)-1])})
 		}
+	}
+	return out
+}
+
+// movedConstants finds sensors that no longer say what they always said in training, each in the first condition in which
+// it does not. They are not watched for drift, as they have no spread.
+func (c *Collector) movedConstants() []turbofan.QualityIssue {
+	var out []turbofan.QualityIssue
+	for i := range c.fixed {
+		f := &c.fixed[i]
+		k := slices.IndexFunc(f.at, func(s said) bool { return s.off > 0 })
+		if k < 0 {
+			continue
+		}
+		off := 0
+		for _, s := range f.at {
+			off += s.off
+		}
+		s := &f.at[k]
+		detail := fmt.Sprintf("always %.6g in training and from %.6g to %.6g now", s.usual, s.low, s.high)
+		if s.low == s.high {
+			detail = fmt.Sprintf("always %.6g in training and always %.6g now", s.usual, s.low)
+		}
+		if regimes := c.ref.Normalizer.Regimes; len(regimes) > 1 {
+			detail += fmt.Sprintf(" (operating condition at %.4g)", regimes[k].Center)
+		}
+		out = append(out, turbofan.QualityIssue{Kind: moved, Channel: c.ref.Schema.Sensors[f.sensor].Name, Count: off, Detail: detail})
 	}
 	return out
 }

@@ -346,7 +346,7 @@ func TestNewRefuses(t *testing.T) {
 		{func(c *drift.Config) { c.MinUnits = 0 }, "drift.min_units: must be from 1 to the window of 1000, not 0"},
 		{func(c *drift.Config) { c.Threshold = 0 }, "drift.threshold: must be a finite number above 0, not 0"},
 		{func(c *drift.Config) { c.Threshold = math.NaN() }, "drift.threshold: must be a finite number above 0, not NaN"},
-		{func(c *drift.Config) { c.Rank = 0 }, "drift.rank: must be at least 1, not 0"},
+		{func(c *drift.Config) { c.Rank = -1 }, "drift.rank: must be at least 0, not -1"},
 		{func(c *drift.Config) { c.Hysteresis = 1 }, "drift.hysteresis: must be at least 0 and below 1, not 1"},
 		{func(c *drift.Config) { c.ProvisionalUnits = 1 }, "drift.provisional_units: must be at least 2, not 1"},
 		{func(c *drift.Config) { c.CommissionUnits = 3 }, "drift.commission_units: must be at least provisional_units, 10, not 3"},

@@ -38,13 +38,23 @@ type outsider struct {
 // own (stat.Tail). Under no drift the k-th least of n such probabilities is as small as it is with that of k successes of
 // n. That is asked for each k from SpreadUnits to maxOutside, so that few units far out and more that are only odd are
 // both seen; half of what may alarm by chance goes to the first, half of the rest to each that follows.
-func (c *Collector) unitSpread() *turbofan.UnitSpread {
+//
+// A sensor that drifted by itself has no part in it: that is the affair of the rule on sensors, which asks for more than
+// one. Without this a sensor that is off in the whole fleet, and so is the one that each unit is not judged by, leaves
+// all others, of which the reference's units leave out the furthest too.
+func (c *Collector) unitSpread(channels []turbofan.ChannelDrift) *turbofan.UnitSpread {
 	ref, cfg := c.ref, c.cfg
 	if cfg.SpreadUnits == 0 || len(ref.SpreadTails) == 0 {
 		return nil
 	}
 	out := &turbofan.UnitSpread{PValue: 1}
-	units := c.distances()
+	off := make([]bool, len(c.tracks))
+	for _, d := range channels {
+		if d.Drifted {
+			off[slices.IndexFunc(ref.Profile.Channels, func(p stat.ChannelProfile) bool { return p.Name == d.Channel })] = true
+		}
+	}
+	units := c.distances(off)
 	if len(units) == 0 {
 		return nil
 	}
@@ -67,8 +77,9 @@ func (c *Collector) unitSpread() *turbofan.UnitSpread {
 	return out
 }
 
-// distances returns how far each unit lies out, where that can be told, in order of their first reading.
-func (c *Collector) distances() []outsider {
+// distances returns how far each unit lies out by the sensors that are not off, where that can be told, in order of their
+// first reading.
+func (c *Collector) distances(off []bool) []outsider {
 	rulers := make([]*stat.Ruler, len(c.ref.Spreads))
 	for k, s := range c.ref.Spreads {
 		if s != nil {
@@ -79,7 +90,7 @@ func (c *Collector) distances() []outsider {
 	blocks := (len(found) + unitBlock - 1) / unitBlock
 	each(blocks, c.rows, func(block int) {
 		for u := block * unitBlock; u < min((block+1)*unitBlock, len(found)); u++ {
-			if ratio, part, ok := c.distance(u, rulers); ok {
+			if ratio, part, ok := c.distance(u, rulers, off); ok {
 				found[u] = outsider{c.units[u].id, ratio, c.ref.Chance(ratio, c.units[u].newest), part}
 			}
 		}
@@ -91,7 +102,7 @@ func (c *Collector) distances() []outsider {
 const unitBlock = 64
 
 // distance is how far a unit lies out, over its conditions by their readings, and by how much of that each sensor does.
-func (c *Collector) distance(unit int, rulers []*stat.Ruler) (ratio float64, part []float64, ok bool) {
+func (c *Collector) distance(unit int, rulers []*stat.Ruler, off []bool) (ratio float64, part []float64, ok bool) {
 	rows := 0.0
 	at := c.cellOf[unit*len(c.places.known.Regimes):]
 	var mean, parts []float64
@@ -105,7 +116,7 @@ func (c *Collector) distance(unit int, rulers []*stat.Ruler) (ratio float64, par
 		for i, j := range s.Channels {
 			mean[i] = math.NaN()
 			// A sensor that is mostly silent says nothing of the unit.
-			if d := c.tracks[j].sums[at[k]]; 2*d.n >= cell.rows {
+			if d := c.tracks[j].sums[at[k]]; !off[j] && 2*d.n >= cell.rows {
 				mean[i], least = d.sum/d.n, min(least, d.n)
 			}
 		}

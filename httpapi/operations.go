@@ -75,7 +75,7 @@ func descriptions() map[string]string {
 		"Serving.digest":                 "The digest of the artifact that answers.",
 		"Serving.since":                  "When it began to answer.",
 		"Serving.swaps":                  "Models swapped in since the process started.",
-		"QualityIssue.kind":              "stuck, missing, out_of_range, duplicate or late.",
+		"QualityIssue.kind":              "stuck, missing, out_of_range, constant (it was in training), duplicate, late or schema.",
 		"DriftReport.prediction":         "The predictions compared with those of the reference.",
 		"DriftReport.rmse":               "The live error where outcomes are known.",
 		"UnitSummary.last_seen":          "When the newest reading came.",

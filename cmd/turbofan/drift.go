@@ -88,7 +88,7 @@ units whose sensors do not go together as those of the reference's units do at t
 func addRuleFlags(cmd *cobra.Command, rule *drift.Config) {
 	fl := cmd.Flags()
 	fl.Float64Var(&rule.Threshold, "threshold", rule.Threshold, "PSI beyond chance above which a sensor counts as drifted")
-	fl.IntVar(&rule.Rank, "rank", rule.Rank, "how many sensors must drift; unless given, 1 of fewer than 7 and 2 of fewer than 14")
+	fl.IntVar(&rule.Rank, "rank", rule.Rank, "how many sensors must drift; 0 asks for 3, 2 of fewer than 14 and 1 of fewer than 7")
 	fl.IntVar(&rule.MinRows, "min-rows", rule.MinRows, "least rows that are judged")
 	fl.IntVar(&rule.MinUnits, "min-units", rule.MinUnits, "least units that are judged")
 }
@@ -100,8 +100,7 @@ type comparison struct {
 	Report        turbofan.DriftReport `json:"report"`
 	Distributions []drift.Distribution `json:"distributions"`
 	LeftOut       int                  `json:"rows_left_out"` // no usable condition, or not of the schema
-	// ColumnsLeftOut are those of a table without a schema that were not compared; with one, sensors that were constant in
-	// the reference and are not so now.
+	// ColumnsLeftOut are those of a table without a schema that were not compared.
 	ColumnsLeftOut []leftColumn `json:"columns_left_out,omitempty"`
 	rowsAlone      bool         // no units are known
 }
@@ -134,14 +133,11 @@ func compareFiles(cmd *cobra.Command, refPath, curPath, schemaFile string, roles
 	if err != nil {
 		return nil, err
 	}
-	if !cmd.Flags().Changed("rank") {
-		rule.Rank = rankOf(ref)
-	}
 	c, err := compareUnits(ref, units, rule, curPath)
 	if err != nil {
 		return nil, err
 	}
-	c.Reference, c.ColumnsLeftOut = refPath, movedConstants(ref, units)
+	c.Reference = refPath
 	return c, nil
 }
 

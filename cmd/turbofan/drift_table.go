@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"turbofan"
-	"turbofan/condition"
 	"turbofan/dataset"
 	"turbofan/drift"
 	"turbofan/reference"
@@ -108,9 +107,6 @@ type tables struct {
 	left               []leftColumn
 }
 
-// sensorsPerRank is how many sensors there are on C-MAPSS, where the rule was measured, to each that must drift, or little more.
-const sensorsPerRank = 7
-
 // compareTables compares two tables by the columns that they have in common: each row a unit's at its age where columns
 // say so, else each by itself.
 func compareTables(cmd *cobra.Command, refPath, curPath string, roles columnRoles, rule drift.Config) (*comparison, error) {
@@ -149,13 +145,10 @@ func compareTables(cmd *cobra.Command, refPath, curPath string, roles columnRole
 	if err != nil {
 		return nil, err
 	}
-	if !cmd.Flags().Changed("rank") {
-		rule.Rank = rankOf(ref)
-		if !t.units {
+	if !t.units {
+		if !cmd.Flags().Changed("rank") {
 			rule.Rank = 1
 		}
-	}
-	if !t.units {
 		ref.Run = nil // nothing repeats itself over rows that have nothing to do with each other
 		if !cmd.Flags().Changed("min-rows") {
 			rule.MinRows = 50
@@ -169,11 +162,6 @@ func compareTables(cmd *cobra.Command, refPath, curPath string, roles columnRole
 	c.Reference, c.ColumnsLeftOut, c.rowsAlone = refPath, t.left, !t.units
 	c.Report.Quality = append(c.Report.Quality, t.infinite()...)
 	return c, nil
-}
-
-// rankOf is how many sensors must drift where nobody said: of few sensors fewer.
-func rankOf(ref *reference.Reference) int {
-	return min(1+len(ref.Keep)/sensorsPerRank, drift.DefaultConfig().Rank)
 }
 
 // infinite tells of the cells of compared columns that are infinite.
@@ -325,65 +313,9 @@ func (t *tables) tellUnwatched(ref *reference.Reference) {
 		case now == low && most == low:
 			t.leave(name, "always %.6g", low)
 		default:
-			t.left = append(t.left, moved(name, low, now, most))
+			t.leave(name, "always %.6g in REFERENCE", low)
 		}
 	}
-}
-
-// moved tells of a sensor that was constant in REFERENCE and is not so in CURRENT, or not at that value.
-func moved(name string, constant, low, high float64) leftColumn {
-	now := fmt.Sprintf("from %.6g to %.6g", low, high)
-	if low == high {
-		now = fmt.Sprintf("always %.6g", low)
-	}
-	return leftColumn{name, fmt.Sprintf("always %.6g in REFERENCE and %s in CURRENT: look at it", constant, now)}
-}
-
-// movedConstants tells of the sensors that the reference does not watch because they were constant in each of its
-// conditions, and that say something else in one of them now. A condition with few healthy rows proves no constant.
-func movedConstants(ref *reference.Reference, units []turbofan.History) []leftColumn {
-	n := ref.Normalizer
-	now := make([][][]float64, len(n.Regimes)) // [condition][sensor], the least and the greatest
-	for k := range now {
-		now[k] = make([][]float64, len(ref.Schema.Sensors))
-	}
-	for u := range units {
-		for i := range units[u].Readings {
-			x := &units[u].Readings[i]
-			if k := n.Find(x.Settings); k >= 0 {
-				for j, v := range x.Sensors {
-					if v == v {
-						low, high := bounds(append(now[k][j], v))
-						now[k][j] = append(now[k][j][:0], low, high)
-					}
-				}
-			}
-		}
-	}
-	var out []leftColumn
-	for j, s := range ref.Schema.Sensors {
-		if slices.Contains(ref.Keep, j) || slices.ContainsFunc(n.Regimes, func(r condition.Regime) bool { return r.Std[j] != 0 }) {
-			continue
-		}
-		for k := range n.Regimes {
-			r := &n.Regimes[k]
-			if now[k][j] == nil || r.Rows < n.Config.CommissionRows {
-				continue
-			}
-			low, high := now[k][j][0], now[k][j][1]
-			// The mean of equal values may be off by rounding.
-			if slack := 1e-9 * math.Abs(r.Mean[j]); r.Mean[j]-low <= slack && high-r.Mean[j] <= slack {
-				continue
-			}
-			l := moved(s.Name, r.Mean[j], low, high)
-			if len(n.Regimes) > 1 {
-				l.Reason += fmt.Sprintf(" (operating condition at %.4g)", r.Center)
-			}
-			out = append(out, l)
-			break // one condition is enough to look
-		}
-	}
-	return out
 }
 
 // histories makes units of a table's rows, in the order of their first row.

@@ -79,7 +79,7 @@ func TestDriftRefuses(t *testing.T) {
 		{[]string{"drift", "no/such", train}, "turbofan: REFERENCE: cannot open no/such: it does not exist or may not be read\n"},
 		{[]string{"drift", dir, train}, "turbofan: REFERENCE: read reference: open " + filepath.Join(dir, "reference.json")},
 		{[]string{"drift", train, "no/such"}, "turbofan: FILE: cannot open no/such"},
-		{[]string{"drift", train, train, "--rank", "0"}, "turbofan: drift.rank: must be at least 1, not 0\n"},
+		{[]string{"drift", train, train, "--rank", "-1"}, "turbofan: drift.rank: must be at least 0, not -1\n"},
 		{[]string{"drift", train, train, "--threshold", "-1"}, "turbofan: drift.threshold: must be a finite number above 0, not -1\n"},
 		{[]string{"drift", "power", "x"}, "turbofan: turbofan drift power does not know \"x\"\nTry: turbofan drift power --help\n"},
 		{[]string{"drift", "power", "--data", dir, "--split", "all"}, "turbofan: --split must be test or train, not \"all\"\nTry: turbofan drift power --help\n"},
