@@ -129,6 +129,7 @@ type rig struct {
 	metrics  *prometheus.Registry
 	log      *slog.Logger
 	retrain  turbofan.RetrainingService
+	gap      int64 // where above 1, only each so-manieth number of the store's readings is one
 	*drift.Service
 	serving string
 }
@@ -155,10 +156,25 @@ func (r *rig) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.metrics = prometheus.NewPedanticRegistry()
-	stores := drift.Stores{Readings: r.state, Predictions: r.state, Outcomes: r.state, Reports: r.state, Leases: r.state}
+	stores := drift.Stores{Readings: gappy{r.state, max(1, r.gap)}, Predictions: r.state, Outcomes: r.state, Reports: r.state, Leases: r.state}
 	if r.Service, err = drift.New(r.cfg, r.registry, stores, r.retrain, r.metrics, r.log); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// gappy is a store of readings with gaps between their numbers, as those of a database with several writers has.
+type gappy struct {
+	turbofan.ReadingStore
+	gap int64
+}
+
+func (g gappy) Readings(ctx context.Context, q turbofan.ReadingQuery) ([]turbofan.StoredReading, error) {
+	q.AfterSeq /= g.gap
+	out, err := g.ReadingStore.Readings(ctx, q)
+	for i := range out {
+		out[i].Seq *= g.gap
+	}
+	return out, err
 }
 
 func (r *rig) close(t *testing.T) {

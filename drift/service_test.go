@@ -322,6 +322,27 @@ func TestScheduleByRows(t *testing.T) {
 	})
 }
 
+// Numbers of readings have gaps: what is due by rows is counted, not subtracted.
+func TestScheduleByRowsOverGaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.cfg.Every, r.cfg.EveryRows, r.gap = 0, 250, 7
+		r.open(t)
+		r.serve(t, pumpReference(t))
+		f := newFleet(60, 2)
+		stop := run(t, r)
+		for i, n := range []int{249, 1, 249, 1} {
+			r.send(t, f.read(world{load: 1}, n))
+			time.Sleep(time.Second)
+			if got, want := r.count(t), (i+1)/2; got != want {
+				t.Errorf("%d reports after %d more readings, want %d", got, n, want)
+			}
+		}
+		stop()
+		r.close(t)
+	})
+}
+
 func TestNewRefuses(t *testing.T) {
 	r := newRig(t)
 	r.open(t)

@@ -239,3 +239,27 @@ func TestOddUnitsMustEndFirst(t *testing.T) {
 	r.fail(t, first.Spread.UnitIDs[3])
 	expect(t, r, "job-1", "4 of ")
 }
+
+// Units that another version found odd have taught nothing of those that this one finds odd.
+func TestOddUnitsOfAnotherVersionDoNotCount(t *testing.T) {
+	r, f := newRig(t), &trainer{}
+	r.retrain, r.cfg.SpreadEnded = f, 4
+	r.open(t)
+	defer r.close(t)
+	var found [2]turbofan.DriftReport
+	for version, prefix := range []string{"old-", "new-"} {
+		r.serve(t, pumpReference(t))
+		window := odd(21, 4, []int{1, 4}, 3)
+		readings := make([]turbofan.Reading, len(window))
+		for i := range window {
+			readings[i] = window[i].Reading
+			readings[i].UnitID = prefix + readings[i].UnitID
+		}
+		r.send(t, readings)
+		found[version] = expect(t, r, "", "; no retraining: 0 of 4 such units have ended")
+		r.fail(t, found[0].Spread.UnitIDs...)
+	}
+	expect(t, r, "", "; no retraining: 0 of 4 such units have ended")
+	r.fail(t, found[1].Spread.UnitIDs...)
+	expect(t, r, "job-1", "4 of ")
+}
