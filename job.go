@@ -57,7 +57,7 @@ type RetrainResult struct {
 	ModelVersion string `json:"model_version"`
 	// Champion is the version that the challenger was judged beside; "" when there was none.
 	Champion string `json:"champion_version,omitempty"`
-	// NewUnits is how many units with a known end the champion had not learned from.
+	// NewUnits is how many units, those that were left out among them, ended since the champion's data were taken.
 	NewUnits int    `json:"new_units"`
 	RunID    string `json:"run_id"`
 	Promoted bool   `json:"promoted"`

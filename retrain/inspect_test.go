@@ -179,6 +179,29 @@ func TestOddEndsOfThePastStopNothing(t *testing.T) {
 	}
 }
 
+// A unit that was left out when the champion learned is not new to the next job, which would read everything and then be
+// refused.
+func TestUnitsLeftOutAreNotNewAgain(t *testing.T) {
+	p := newPlant(t)
+	p.champion(p.base)
+	p.live(fleet("heard", 30, 3, newMode), nil)
+	odd := fleet("odd", 3, 9, newMode)
+	p.live(odd, func(i int) int { return odd[i].FailedAtCycle + 60 })
+	s := p.start(options{change: func(c *retrain.Config) { c.Gate.MinBetter = 0 }})
+	j := s.run(turbofan.RetrainRequest{Trigger: "drift"})
+	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || j.Result.NewUnits != 33 || len(j.Doubted) < len(odd) {
+		t.Fatalf("job %+v, %+v", j, j.Result)
+	}
+	p.live(fleet("later", 6, 7, newMode), nil)
+	if j = s.run(turbofan.RetrainRequest{Trigger: "drift"}); j.Status != turbofan.JobRefused || !strings.HasPrefix(j.Error, "6 new units with a known end since version 2; 8 needed, 2 missing") {
+		t.Errorf("job %+v", j)
+	}
+	p.live(fleet("last", 4, 8, newMode), nil)
+	if j = s.run(turbofan.RetrainRequest{Trigger: "drift"}); j.Status != turbofan.JobSuccess || j.Result.NewUnits != 10 {
+		t.Errorf("job %+v, %+v", j, j.Result)
+	}
+}
+
 // Where nobody was heard of to the end, nothing tells right ends from wrong ones but who stated them.
 func TestForceBelievesEnds(t *testing.T) {
 	p := newPlant(t)
@@ -277,7 +300,7 @@ func TestSensorsOfFewValuesAreNotLevelled(t *testing.T) {
 	})
 	p.champion(p.base)
 	p.live(steps(fleet("new", 8, 3, knownMode), func(u int) float64 { return 50 + 3*float64(u%2) }), nil)
-	if j := p.start(options{}).run(turbofan.RetrainRequest{}); j.Status != turbofan.JobSuccess || len(j.Doubted) > 0 || j.Result.NewUnits != 8 {
+	if j := p.start(options{}).run(turbofan.RetrainRequest{}); j.Status != turbofan.JobSuccess || len(j.Doubted) > 0 || j.Result.NewUnits != 10 {
 		t.Errorf("job %+v, %+v", j, j.Result)
 	}
 }

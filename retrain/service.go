@@ -34,8 +34,8 @@ type Config struct {
 	// WorkDir holds challengers while they are made, and the champion while it is judged. Services over one store may share it.
 	WorkDir string
 	Model   model.Config
-	// MinNewUnits is the least number of units with a known end that the champion has not learned from; with fewer a
-	// job is refused, unless it is forced.
+	// MinNewUnits is the least number of units with a known end that the champion has not learned from and its own job had
+	// not left out; with fewer a job is refused, unless it is forced.
 	MinNewUnits int
 	Gate        Gate
 	// Every is how often a job is submitted without anybody asking, counted from the newest job; 0 is never.

@@ -156,7 +156,8 @@ type champion struct {
 type gathered struct {
 	data  model.Data
 	fresh []turbofan.History // production units that the champion has not learned from
-	news  int                // fresh ones, and those that were left out
+	news  int                // units whose end was stated since the champion's data were taken
+	left  int                // units that the champion has not learned from and this job does not either
 	// silent counts new units whose last reading lies long before their stated end; doubted are those of them that were
 	// left out because the champion did not expect that end.
 	silent  int
@@ -178,7 +179,12 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 		return g, fmt.Errorf("list failed units: %w", err)
 	}
 	isNew := newSince(g.ch, failed)
-	if err := s.enough(ctx, j, g.ch, isNew); err != nil {
+	for i, f := range failed {
+		if isNew[i] && !g.ch.judged(f.At) {
+			g.news++
+		}
+	}
+	if err := s.enough(ctx, j, g.ch, g.news); err != nil {
 		return g, err
 	}
 	if g.data, err = s.baseline(ctx); err != nil {
@@ -204,6 +210,7 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 				return g, fmt.Errorf("inspect unit %s: %w", f.UnitID, err)
 			}
 			if !use {
+				g.left++
 				continue
 			}
 			g.fresh = append(g.fresh, *h)
@@ -211,13 +218,13 @@ func (s *Service) gather(ctx context.Context, j *turbofan.Job) (g gathered, err 
 		g.data.Units = append(g.data.Units, *h)
 		g.data.Origin = append(g.data.Origin, Production)
 	}
-	if left := g.news - len(g.fresh); left > 0 && g.ch != nil && !j.Force && len(g.fresh) < s.cfg.MinNewUnits {
+	if g.left > 0 && g.ch != nil && !j.Force && len(g.fresh) < s.cfg.MinNewUnits {
 		advice := ""
 		if n := len(g.doubted) + g.past; n > 0 {
 			advice = fmt.Sprintf("; the ends stated for %d lie more than %d cycles past their last readings: check them, and force the job where they are right", n, maxSilence)
 		}
 		return g, turbofan.Errorf(turbofan.EInsufficient, "%d of %d new units were left out, because their sensors or their stated ends cannot be trusted (the job names them); %d left, %d needed, %d missing%s",
-			left, g.news, len(g.fresh), s.cfg.MinNewUnits, s.cfg.MinNewUnits-len(g.fresh), advice)
+			g.left, g.left+len(g.fresh), len(g.fresh), s.cfg.MinNewUnits, s.cfg.MinNewUnits-len(g.fresh), advice)
 	}
 	return g, nil
 }
@@ -238,8 +245,7 @@ const maxNamed = 100
 // believe reports whether a new unit, whose end was told at the time given, is learned from, and notes on the job why it
 // cannot be trusted. A forced job believes ends; a broken sensor teaches nothing, whoever asks.
 func (s *Service) believe(ctx context.Context, j *turbofan.Job, g *gathered, inspect *inspector, h *turbofan.History, told time.Time) (bool, error) {
-	g.news++
-	past := g.ch != nil && told.Before(g.ch.model.Data().CutOff)
+	past := g.ch.judged(told)
 	if silentFor(h) > maxSilence && !past {
 		g.silent++
 	}
@@ -275,6 +281,12 @@ func (s *Service) history(ctx context.Context, schema turbofan.Schema, f turbofa
 	return h, nil
 }
 
+// judged reports whether an end that was told at the time given was known when the champion's data were taken: where the
+// champion did not learn from it, its job had left it out. Such a unit teaches once it can be trusted, and is new no more.
+func (c *champion) judged(told time.Time) bool {
+	return c != nil && told.Before(c.model.Data().CutOff)
+}
+
 // newSince says of each failed unit whether the champion has not learned from it.
 func newSince(ch *champion, failed []turbofan.FailedUnit) []bool {
 	known := map[string]bool{}
@@ -290,11 +302,11 @@ func newSince(ch *champion, failed []turbofan.FailedUnit) []bool {
 	return out
 }
 
-// enough refuses a job for which too few new units have ended: fewer than MinNewUnits, or, after the gate refused
+// enough refuses a job for which too few new units, count, have ended: fewer than MinNewUnits, or, after the gate refused
 // challengers beside this champion, fewer than that more since the last of them, doubled for each one before it.
 // Without the doubling, drift which does not hurt would train one challenger after another to no end; were the step
 // not counted from the last try, a new way to fail would wait for as many units as the old ones had.
-func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, isNew []bool) error {
+func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, count int) error {
 	if ch == nil || j.Force {
 		return nil
 	}
@@ -322,12 +334,6 @@ func (s *Service) enough(ctx context.Context, j *turbofan.Job, ch *champion, isN
 	need, why := had+step, ""
 	if had > 0 {
 		why = fmt.Sprintf(" after a challenger that had %d was refused or taken back", had)
-	}
-	count := 0
-	for _, fresh := range isNew {
-		if fresh {
-			count++
-		}
 	}
 	if count < need {
 		return turbofan.Errorf(turbofan.EInsufficient, "%s with a known end since version %s; %d needed%s, %d missing: send their outcomes to /feedback",
