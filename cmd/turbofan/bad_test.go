@@ -118,6 +118,38 @@ func TestBadEnvironment(t *testing.T) {
 	}
 }
 
+// A start that is refused because of a file that a setting names has opened no store: an old one is not migrated by a
+// program that then does not serve.
+func TestRefusedStartsLeaveStoresAlone(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{"keys": "ops root sha256:zz\n", "cert.pem": "junk", "empty": "",
+		"hooks.yaml": "webhooks: {urls: ['http://127.0.0.1:1/'], secret_file: empty}\n", "dsn.yaml": "store: {dsn_file: nowhere}\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const ports = " --port predict=0 --port feedback=0 --port retrain=0 --port drift=0 --port registry=0 --port console=0"
+	for _, tt := range []struct{ args, want string }{
+		{"serve --keys-file keys" + ports, "turbofan: keys:1: "},
+		{"serve --keys-file nowhere" + ports, "turbofan: auth.keys_file: cannot read nowhere: "},
+		{"serve --tls-cert cert.pem --tls-key cert.pem" + ports, "turbofan: tls: cannot use cert.pem with cert.pem: "},
+		{"serve --config hooks.yaml" + ports, "turbofan: webhooks.secret_file: empty must hold a secret"},
+		{"serve --config dsn.yaml" + ports, "turbofan: store.dsn_file: cannot read nowhere: "},
+		{"registry --port 0 --keys-file keys", "turbofan: keys:1: "},
+		{"registry --port 0 --tls-cert cert.pem --tls-key cert.pem", "turbofan: tls: cannot use cert.pem with cert.pem: "},
+	} {
+		code, _, errs := call(t, strings.Fields(tt.args)...)
+		if code != exitUsage || !strings.HasPrefix(errs, tt.want) {
+			t.Errorf("turbofan %s\ngot  %d %swant %d %s", tt.args, code, errs, exitUsage, tt.want)
+		}
+		for _, pattern := range []string{"*.db*", "artifacts"} {
+			if left, err := filepath.Glob(filepath.Join("turbofan-data", pattern)); err != nil || len(left) > 0 {
+				t.Errorf("turbofan %s: left are %v, %v", tt.args, left, err)
+			}
+		}
+	}
+}
+
 // badFiles are what the rows of TestBadCommands name.
 func badFiles(t *testing.T) {
 	t.Helper()

@@ -57,6 +57,7 @@ type platform struct {
 	signed    func(*http.Request) (holder string, carried, good bool) // tokens of the registry's addresses; nil without that role
 	run       []func(context.Context) error                           // loops of the services
 	lacksData atomic.Bool                                             // a first model was to be trained, and there is nothing to learn from
+	keys      *httpapi.KeyRing                                        // nil where nobody is asked for one
 	tls       *tls.Config                                             // nil without a certificate
 	tracing   trace.TracerProvider                                    // nil where nothing is traced
 }
@@ -83,10 +84,20 @@ func newPlatform(ctx context.Context, cfg config, log *slog.Logger) (_ *platform
 		return nil, err
 	}
 	common := newMetrics()
-	if err := p.openRegistry(ctx, common); err != nil {
+	// Every file that a setting names is read before a store is opened: a start that is refused leaves the stores as they
+	// were, and not in the schema of this program.
+	if err := p.openAccess(); err != nil {
 		return nil, err
 	}
 	if err := p.openWebhooks(common); err != nil {
+		return nil, err
+	}
+	if p.cfg.Store.shared() {
+		if _, err := p.cfg.Store.dsn(); err != nil {
+			return nil, err
+		}
+	}
+	if err := p.openRegistry(ctx, common); err != nil {
 		return nil, err
 	}
 	if slices.ContainsFunc(cfg.Roles, func(r string) bool { return r != roleRegistry && r != roleConsole }) {

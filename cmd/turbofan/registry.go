@@ -163,6 +163,9 @@ func runRegistry(ctx context.Context, cfg config, o registryOptions, sources *re
 	if err := p.listenFor(roleRegistry, "--port NUMBER"); err != nil {
 		return err
 	}
+	if err := p.openAccess(); err != nil {
+		return err
+	}
 	store, err := openDatabase(ctx, o.db)
 	if err != nil {
 		return err

@@ -81,28 +81,33 @@ func (c authConfig) keys() ([]httpapi.Key, error) {
 	return httpapi.ParseKeys(text, field)
 }
 
-// guard puts every handler of this process behind keys, rates and spans, and its ports behind TLS, as far as they are
-// wanted.
+// openAccess reads keys and certificate.
+func (p *platform) openAccess() error {
+	if p.cfg.Auth.on() {
+		keys, err := p.cfg.Auth.keys()
+		if err != nil {
+			return err
+		}
+		p.keys = httpapi.NewKeyRing(keys)
+		p.follow("API keys", []string{p.cfg.Auth.KeysFile}, func() error {
+			keys, err := p.cfg.Auth.keys()
+			if err == nil {
+				p.keys.Replace(keys)
+			}
+			return err
+		})
+	}
+	return p.certify()
+}
+
+// guard puts every handler of this process behind keys, rates and spans, as far as they are wanted.
 func (p *platform) guard(reg prometheus.Registerer) error {
 	metrics, err := httpapi.NewGuardMetrics(reg)
 	if err != nil {
 		return err
 	}
-	var ring *httpapi.KeyRing
-	if p.cfg.Auth.on() {
-		ring = httpapi.NewKeyRing(nil)
-		if err := p.follow("API keys", []string{p.cfg.Auth.KeysFile}, func() error {
-			keys, err := p.cfg.Auth.keys()
-			if err == nil {
-				ring.Replace(keys)
-			}
-			return err
-		}); err != nil {
-			return err
-		}
-	}
 	for role, h := range p.handlers {
-		c := httpapi.GuardConfig{Role: role, Keys: ring, AnyHost: p.cfg.Insecure || role == roleRegistry, // which has a list of its own
+		c := httpapi.GuardConfig{Role: role, Keys: p.keys, AnyHost: p.cfg.Insecure || role == roleRegistry, // which has a list of its own
 			OpenMetrics: p.cfg.Auth.OpenMetrics, Rate: float64(p.cfg.Limits.Rate), Burst: p.cfg.Limits.Burst,
 			Metrics: metrics, Logger: p.log.With("role", role)}
 		if role == roleRegistry {
@@ -114,7 +119,7 @@ func (p *platform) guard(reg prometheus.Registerer) error {
 		}
 		p.handlers[role] = httpapi.Trace(h, role, p.tracing)
 	}
-	return p.certify()
+	return nil
 }
 
 // certify reads the certificate of the ports, where there is one.
