@@ -15,7 +15,8 @@ type track struct {
 	low, high float64     // beyond which a value is out of range
 	means     []float64   // of the reference's units, by place in usual
 	slopes    []float64   // of the means, per cycle
-	runs      []run       // by unit
+	watched   bool        // whether the reference says how long a sensor may say the same
+	runs      []run       // by unit, where that is watched
 	sums      []deviation // by cell
 	empty     int         // readings without a value
 	out       int         // values beyond low or high
@@ -28,12 +29,22 @@ type run struct {
 	length, longest int32
 }
 
+func (r *run) add(v float64) {
+	if v == r.last {
+		r.length++
+		r.longest = max(r.longest, r.length)
+	} else {
+		r.last, r.length = v, 1
+	}
+}
+
 // deviation is how far a unit's values lie, together, from those of the reference's units at its age, and how many
 // they are.
 type deviation struct{ sum, n float64 }
 
 func newTrack(ref *reference.Reference, channel int, conditions []condition.Regime, u *usual) track {
-	t := track{scale: ref.Scale(channel, conditions), low: math.Inf(-1), high: math.Inf(1), means: u.means[channel], slopes: u.slopes[channel], outUnits: map[int32]struct{}{}}
+	t := track{scale: ref.Scale(channel, conditions), low: math.Inf(-1), high: math.Inf(1), means: u.means[channel], slopes: u.slopes[channel],
+		watched: channel < len(ref.Run), outUnits: map[int32]struct{}{}}
 	if q := ref.Profile.Channels[channel].Quantiles; len(q) > 0 {
 		low, high := q[0], q[len(q)-1]
 		t.low, t.high = low-farMargin*(high-low), high+farMargin*(high-low)
@@ -44,18 +55,18 @@ func newTrack(ref *reference.Reference, channel int, conditions []condition.Regi
 // add takes a chunk's values of this channel and leaves there those of the rows that can be judged, normalised. There are
 // so many units and cells by now.
 func (t *track) add(c *chunk, channel, units, cells int) {
-	t.runs, t.sums = extend(t.runs, units, run{last: math.NaN()}), extend(t.sums, cells, deviation{})
+	t.sums = extend(t.sums, cells, deviation{})
+	if t.watched { // a million units of a row each need not be remembered otherwise
+		t.runs = extend(t.runs, units, run{last: math.NaN()})
+	}
 	column, n := c.columns[channel], 0
 	for i, k := range c.condition {
 		if k == misfitRow {
 			continue
 		}
 		v := column[i]
-		if x := &t.runs[c.unit[i]]; v == x.last {
-			x.length++
-			x.longest = max(x.longest, x.length)
-		} else {
-			x.last, x.length = v, 1
+		if t.watched {
+			t.runs[c.unit[i]].add(v)
 		}
 		if v != v {
 			t.empty++

@@ -206,7 +206,11 @@ func unlearned(path string, err error) error {
 
 // arrivals puts histories in an order in which a fleet that started together would have sent them.
 func arrivals(units []turbofan.History) []turbofan.StoredReading {
-	var out []turbofan.StoredReading
+	n := 0
+	for u := range units {
+		n += len(units[u].Readings)
+	}
+	out := make([]turbofan.StoredReading, 0, n)
 	for i, more := 0, true; more; i++ {
 		more = false
 		for u := range units {

@@ -325,14 +325,20 @@ func (t *tables) histories(table *dataset.Table, path string) ([]turbofan.Histor
 		columns = append(columns, table.Column(c.Name).Values)
 	}
 	n := len(t.schema.Settings)
+	// In one piece each: a million rows by themselves are as many histories of one reading.
+	all := make([]float64, table.Rows*len(columns))
+	var alone []turbofan.Reading
 	var out []turbofan.History
+	if !t.units {
+		alone, out = make([]turbofan.Reading, table.Rows), make([]turbofan.History, 0, table.Rows)
+	}
 	at := map[string]int{}
 	for row := range table.Rows {
 		id, cycle, err := t.key(table, path, row)
 		if err != nil {
 			return nil, err
 		}
-		values := make([]float64, len(columns))
+		values := all[row*len(columns) : (row+1)*len(columns) : (row+1)*len(columns)]
 		for i, v := range columns {
 			values[i] = v[row]
 		}
@@ -345,6 +351,8 @@ func (t *tables) histories(table *dataset.Table, path string) ([]turbofan.Histor
 			out = append(out, turbofan.History{UnitID: id})
 			if t.units {
 				at[id] = u
+			} else {
+				out[u].Readings = alone[row : row : row+1]
 			}
 		}
 		out[u].Readings = append(out[u].Readings, turbofan.Reading{UnitID: id, Cycle: cycle, Settings: values[:n:n], Sensors: values[n:]})
