@@ -20,6 +20,9 @@ const (
 	urgentUnits = 50
 )
 
+// capped says why no prediction is long: an engineer would else read the cap as what is left, or a longer truth as an error.
+const capped = "Predictions end at the model's label cap: what lies there is at least that far from its end."
+
 // fleet answers the question of the week: which engine to open first.
 func (c *console) fleet(ctx context.Context, _ *http.Request) (report.Page, error) {
 	all, err := c.s.Predict.Units(ctx, mostUnits, 0)
@@ -118,14 +121,29 @@ func (c *console) addDrift(ctx context.Context, s *report.Section) {
 }
 
 func (c *console) urgent(units []turbofan.UnitSummary) report.Section {
-	t := report.Table{Header: []string{"unit", "health", "remaining cycles", "90% interval", "fails within its horizon", "cycle", "last reading"}}
+	t := report.Table{Header: []string{"unit", "health", "remaining cycles", "90% interval", failsWithin(units), "cycle", "last reading"}}
 	for _, u := range units[:min(len(units), urgentUnits)] {
 		p := u.Last
 		t.Rows = append(t.Rows, []string{u.UnitID, string(p.Health), report.Number(p.RUL, 0), interval(p), percent(p.FailureProbability), strconv.Itoa(u.LastCycle), c.ago(u.LastSeen)})
 		t.Href = append(t.Href, unitHref(u.UnitID))
 	}
-	t.Note = fmt.Sprintf("%d of %s in service, the most urgent first: by the probability of failure within %d cycles, then by the lower end of the interval.", len(t.Rows), turbofan.Count(len(units), "unit"), units[0].Last.FailureHorizon)
+	t.Note = fmt.Sprintf("%d of %s in service, the most urgent first: by the probability of failure within %d cycles, then by the lower end of the interval. ", len(t.Rows), turbofan.Count(len(units), "unit"), units[0].Last.FailureHorizon) + healthLegend
 	return report.Section{Title: "Open first", Tables: []report.Table{t}}
+}
+
+// healthLegend says what the four words mean: model.Calibration draws them so.
+const healthLegend = "Critical: at least 90% likely to fail so soon, or the whole interval lies within. Warning: at least 50%. " +
+	"Watch: at least 5%, or the interval reaches so far down, or at most twice so many cycles are predicted."
+
+// failsWithin is the header over the probabilities: the cycles that they speak of, where all units' models have the same.
+func failsWithin(units []turbofan.UnitSummary) string {
+	horizon := units[0].Last.FailureHorizon
+	for _, u := range units {
+		if u.Last.FailureHorizon != horizon {
+			return "fails within its horizon"
+		}
+	}
+	return fmt.Sprintf("fails within %d cycles", horizon)
 }
 
 // spread shows how much life the fleet has left, so that work can be planned beyond this week.
@@ -135,7 +153,7 @@ func spread(units []turbofan.UnitSummary) report.Section {
 		rul = append(rul, u.Last.RUL)
 	}
 	return report.Section{Title: "Life left in the fleet", Charts: []report.Chart{report.Histogram{Title: "Units by predicted remaining life", XLabel: "remaining life (cycles)", YLabel: "units",
-		Samples: []report.Sample{{Values: rul}}, Wide: true, Caption: "Predictions end at the model's label cap: what lies there is at least that far from its end."}}}
+		Samples: []report.Sample{{Values: rul}}, Wide: true, Caption: capped}}}
 }
 
 // unit shows one unit's course.
@@ -171,9 +189,13 @@ func (c *console) unit(ctx context.Context, r *http.Request) (report.Page, error
 		s.Charts = append(s.Charts, course(u.Recent, failed))
 	}
 	p.Sections = append(p.Sections, s)
+	why := report.Section{Title: "Why"}
 	if t, ok := drivers(u.Recent); ok {
-		p.Sections = append(p.Sections, report.Section{Title: "Why", Charts: []report.Chart{t}})
+		why.Charts = append(why.Charts, t)
+	} else {
+		why.Text = append(why.Text, "None of these answers carries its reasons. A request with \"explain\": true asks for them; the setting explain asks whenever a request is of one reading.")
 	}
+	p.Sections = append(p.Sections, why)
 	if t, ok := c.outcomes(outcomes); ok {
 		p.Sections = append(p.Sections, report.Section{Title: "What was reported", Tables: []report.Table{t}})
 	}
@@ -214,8 +236,9 @@ func course(recent []turbofan.Prediction, failed int) report.Chart {
 	if len(truth.X) > 0 {
 		l.Series = append(l.Series, truth)
 	}
+	l.Caption = capped
 	if len(l.Marks) > 0 {
-		l.Caption = "Vertical lines mark where another model version began to answer."
+		l.Caption += " Vertical lines mark where another model version began to answer."
 	}
 	return l
 }
@@ -226,7 +249,7 @@ func drivers(recent []turbofan.Prediction) (report.Chart, bool) {
 		if len(p.Drivers) == 0 {
 			continue
 		}
-		b := report.Bars{Title: fmt.Sprintf("What moved the answer at cycle %d", p.Cycle), Horizontal: true, Wide: true, ValueLabel: "cycles added to the average answer"}
+		b := report.Bars{Title: fmt.Sprintf("What moved the answer at cycle %d", p.Cycle), Horizontal: true, Wide: true, ValueLabel: "cycles added to the average answer", Caption: "What points to the left shortens the life."}
 		var v []float64
 		for _, d := range p.Drivers {
 			b.Labels, v = append(b.Labels, fmt.Sprintf("%s = %s", d.Feature, report.Short(float64(d.Value)))), append(v, float64(d.Contribution))

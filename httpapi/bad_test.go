@@ -74,6 +74,7 @@ func badPredictions() []badRequest {
 		post(`  `, `body: is empty; send {"reading": {...}}`),
 		post(`{}`, `reading: is missing; send {"reading": {"unit_id": ..., "cycle": ..., "settings": [...], "sensors": [...]}}`),
 		post(`null`, `body: must be an object such as {"reading": {...}}, not null`),
+		post(`nonsense`, `body: is not valid JSON at line 1 column 1: expected a value, found 'n'`),
 		post(`[`+bare()+`]`, `body: must be an object such as {"reading": {...}}, not an array`),
 		post(`"reading"`, `body: must be an object such as {"reading": {...}}, not a string`),
 		post(`{"reading"}`, `body: is not valid JSON at line 1 column 11: expected ':', found '}'`),

@@ -69,6 +69,12 @@ func (s *scanner) end() error {
 	return nil
 }
 
+// begins reports whether the next token begins with word.
+func (s *scanner) begins(word string) bool {
+	s.peek()
+	return bytes.HasPrefix(s.data[s.pos:], []byte(word))
+}
+
 // kind names the next value for a message such as "must be a string, not a number".
 func (s *scanner) kind() string {
 	switch c := s.peek(); {
@@ -78,9 +84,9 @@ func (s *scanner) kind() string {
 		return "an object"
 	case c == '[':
 		return "an array"
-	case c == 't' || c == 'f':
+	case s.begins("true") || s.begins("false"):
 		return "a boolean"
-	case c == 'n':
+	case s.begins("null"):
 		return "null"
 	case c == '-' || c >= '0' && c <= '9':
 		return "a number"

@@ -209,7 +209,7 @@ func (t Table) view() (tableView, error) {
 // numeric reports whether a cell is a number, a placeholder for one, or a number with a unit or an interval: whatever
 // starts with a digit after its sign and has more digits than letters.
 func numeric(cell string) bool {
-	cell = strings.TrimLeft(strings.TrimSpace(cell), "+-−±<>≤≥~≈")
+	cell = strings.TrimLeft(strings.TrimSpace(cell), "+-−±<>≤≥~≈ ")
 	if cell == "" || cell == "–" || cell == "—" {
 		return true
 	}

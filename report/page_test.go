@@ -278,6 +278,17 @@ func TestPageRefuses(t *testing.T) {
 	}
 }
 
+// TestPageAlignsBounds: a column of numbers stays one, to the right, when some of them are bounds.
+func TestPageAlignsBounds(t *testing.T) {
+	page := render(t, report.Page{Title: "Fleet", Sections: []report.Section{{Title: "Now", Tables: []report.Table{
+		{Header: []string{"unit", "fails"}, Rows: [][]string{{"engine-1", "> 99%"}, {"engine-2", "5%"}, {"engine-3", "< 1%"}}}}}}})
+	for _, cell := range []string{"&gt; 99%", "5%", "&lt; 1%"} {
+		if !strings.Contains(page, `<td class="n">`+cell+`</td>`) {
+			t.Errorf("%s is not aligned as a number", cell)
+		}
+	}
+}
+
 func TestPageEscapes(t *testing.T) {
 	evil := `<script>alert("x")</script>`
 	page := render(t, report.Page{Title: evil, Subtitle: evil, Notice: evil, Footer: evil, Sections: []report.Section{{

@@ -116,7 +116,11 @@ func lazyBaseline(c config) func(context.Context) (model.Data, error) {
 func acquireData(ctx context.Context, explicit, dataDir string, subsets []string, seed int64, bar *progress) (dataset.Location, error) {
 	loc, err := locateData(explicit)
 	if err == nil {
-		bar.say("data: %s (%s)", loc.Dir, loc.Source)
+		from := ""
+		if loc.Source != loc.Dir {
+			from = ", named by " + loc.Source
+		}
+		bar.say("data: %s%s", loc.Dir, from)
 		return loc, nil
 	}
 	if turbofan.ErrorCode(err) != turbofan.ENotFound {

@@ -287,7 +287,7 @@ func printTrained(w io.Writer, asJSON bool, m *model.Model, v turbofan.ModelVers
 		fmt.Fprintf(w, "written to %s\n", out)
 	}
 	if v.Version != "" {
-		state := "registered; the champion stays: `turbofan train --promote` would replace it"
+		state := fmt.Sprintf("registered; the champion stays: `turbofan models challenger %s` has it answer silently beside it, `turbofan models promote %s` puts it in its place", v.Version, v.Version)
 		if promoted {
 			state = "registered and champion"
 		}
