@@ -53,7 +53,19 @@ func (e *extent) pad(share float64) {
 
 // ticks returns about count round values that cover [low, high] from within, and their distance.
 func ticks(low, high float64, count int) ([]float64, float64) {
-	step := niceStep((high - low) / float64(max(count, 1)))
+	return ticksBy(low, high, niceStep((high-low)/float64(max(count, 1))))
+}
+
+// wholeTicks is ticks for what is counted: there is no cycle 2.5 and no trial 1.2.
+func wholeTicks(low, high float64, count int) ([]float64, float64) {
+	step := niceStep(math.Max(1, (high-low)/float64(max(count, 1))))
+	if step == 2.5 {
+		step = 5
+	}
+	return ticksBy(low, high, step)
+}
+
+func ticksBy(low, high, step float64) ([]float64, float64) {
 	var out []float64
 	for k := math.Ceil(low/step - 1e-9); k*step <= high+step*1e-9; k++ {
 		out = append(out, k*step)
@@ -148,6 +160,7 @@ type axes struct {
 	marks          []Mark
 	keys           []key
 	noXTicks       bool // categories are drawn by the chart itself
+	wholeX         bool // x is counted: only whole numbers are named
 	below          float64
 }
 
@@ -182,7 +195,7 @@ func newPlot(c *canvas, a axes) *plot {
 	}
 	c.line("axis", p.left, p.bottom, p.right, p.bottom)
 	if !a.noXTicks {
-		p.xTicks(a.x)
+		p.xTicks(a.x, a.wholeX)
 	}
 	if a.xLabel != "" {
 		c.text("name", "middle", (p.left+p.right)/2, c.height-6, a.xLabel)
@@ -191,9 +204,13 @@ func newPlot(c *canvas, a axes) *plot {
 	return p
 }
 
-func (p *plot) xTicks(x extent) {
+func (p *plot) xTicks(x extent, whole bool) {
 	widest := math.Max(textWidth(Number(x.high, 0)), textWidth(Number(x.low, 0))) + 28
-	values, step := ticks(x.low, x.high, max(2, int((p.right-p.left)/math.Max(widest, 56))))
+	choose := ticks
+	if whole {
+		choose = wholeTicks
+	}
+	values, step := choose(x.low, x.high, max(2, int((p.right-p.left)/math.Max(widest, 56))))
 	for _, v := range values {
 		at := p.x.at(v)
 		p.line("axis", at, p.bottom, at, p.bottom+4)

@@ -93,9 +93,23 @@ func colorClass(color, own int) string {
 	return fmt.Sprintf("s%d", own%8)
 }
 
+// counted reports whether x is a whole number at every point, of which there are two at least, as cycles and trials are.
+func counted(series []Series) bool {
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, s := range series {
+		for _, x := range s.X {
+			if x != math.Trunc(x) {
+				return false
+			}
+			low, high = math.Min(low, x), math.Max(high, x)
+		}
+	}
+	return high-low >= 1
+}
+
 func (l Line) draw() *canvas {
 	c := newCanvas(l.Wide, l.Height)
-	a := axes{x: newExtent(), y: newExtent(), xLabel: l.XLabel, yLabel: l.YLabel, marks: l.Marks}
+	a := axes{x: newExtent(), y: newExtent(), xLabel: l.XLabel, yLabel: l.YLabel, marks: l.Marks, wholeX: counted(l.Series)}
 	for i, s := range l.Series {
 		a.x.add(s.X...)
 		a.y.add(s.Y...)

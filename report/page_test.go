@@ -289,6 +289,23 @@ func TestPageAlignsBounds(t *testing.T) {
 	}
 }
 
+// TestCountsHaveWholeTicks: there is no check 0.1, no trial 1.2 and no cycle 2.5; where something is measured there is.
+func TestCountsHaveWholeTicks(t *testing.T) {
+	for _, c := range []struct {
+		x    []float64
+		want bool
+	}{{[]float64{0, 1}, true}, {[]float64{1, 2, 3, 4}, true}, {[]float64{1, 40}, true}, {[]float64{0, 0.5, 1}, false}} {
+		s := []report.Series{{X: c.x, Y: make([]float64, len(c.x))}}
+		for _, chart := range []report.Chart{report.Line{Series: s, Wide: true}, report.Scatter{Series: s, Wide: true}} {
+			page := render(t, report.Page{Title: "x", Sections: []report.Section{{Title: "x", Charts: []report.Chart{chart}}}})
+			whole := !regexp.MustCompile(`text-anchor="middle"[^>]*>[0-9]+\.[0-9]+<`).MatchString(page)
+			if whole != c.want {
+				t.Errorf("%T over %v: whole ticks %v, want %v", chart, c.x, whole, c.want)
+			}
+		}
+	}
+}
+
 func TestPageEscapes(t *testing.T) {
 	evil := `<script>alert("x")</script>`
 	page := render(t, report.Page{Title: evil, Subtitle: evil, Notice: evil, Footer: evil, Sections: []report.Section{{

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"turbofan"
@@ -31,7 +32,7 @@ func (s Scatter) check() error {
 
 func (s Scatter) draw() *canvas {
 	c := newCanvas(s.Wide, s.Height)
-	a := axes{x: newExtent(), y: newExtent(), xLabel: s.XLabel, yLabel: s.YLabel}
+	a := axes{x: newExtent(), y: newExtent(), xLabel: s.XLabel, yLabel: s.YLabel, wholeX: counted(slices.Concat(s.Series, s.Curves))}
 	for i, p := range s.Series {
 		a.x.add(p.X...)
 		a.y.add(p.Y...)
