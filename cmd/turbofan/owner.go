@@ -7,20 +7,29 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"turbofan"
 )
 
-// tagProcess is on every run that a command begins: the name of the file, in the folder runs of the data directory, that
-// the process holds locked for as long as it lives. A run that is RUNNING while nobody holds its file was left by a
+// tagProcess is on every run that a command begins: the name of the file, in the folder run-owners of the data directory,
+// that the process holds locked for as long as it lives. A run that is RUNNING while nobody holds its file was left by a
 // process that was killed.
 const tagProcess = "turbofan.process"
+
+// ownerName is what an owner's file is called, with a dot before it while it is being made. What is called otherwise, is no
+// plain file or holds something else is not ours to touch: people choose the data directory.
+var ownerName = regexp.MustCompile(`^\.?[0-9a-f]{16}$`)
 
 // owner is this process as one that begins runs.
 type owner struct {
@@ -30,17 +39,24 @@ type owner struct {
 
 // ownedRuns is what stands in an owner's file.
 type ownedRuns struct {
-	Experiment  string `json:"experiment"`
-	TrackingURI string `json:"tracking_uri,omitempty"` // empty for the registry of the data directory
+	Experiment string `json:"experiment"`
+	// Registry is the tracking server's address without user and password; empty for the registry of the data directory.
+	Registry string `json:"registry,omitempty"`
 }
 
-// ownRuns ends, as KILLED, the runs that processes of the same data directory left, and makes this one the owner of those
-// that it is about to begin in an experiment.
-func ownRuns(ctx context.Context, cfg config, tracking turbofan.Tracking, experiment string) (*owner, error) {
-	if _, err := endLeftRuns(ctx, cfg, tracking); err != nil {
-		return nil, err
+// registryName is the address of the registry that cfg names, without what is secret in it.
+func registryName(cfg config) string {
+	u, err := url.Parse(cfg.TrackingURI)
+	if err != nil {
+		return "" // settings are checked before: there is none
 	}
-	dir := cfg.path("runs")
+	u.User = nil
+	return strings.TrimSuffix(u.String(), "/")
+}
+
+// ownRuns makes this process the owner of the runs that it is about to begin in an experiment.
+func ownRuns(cfg config, experiment string) (*owner, error) {
+	dir := cfg.path("run-owners")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("own runs: %w", err)
 	}
@@ -48,13 +64,13 @@ func ownRuns(ctx context.Context, cfg config, tracking turbofan.Tracking, experi
 	rand.Read(id[:]) // never fails
 	name := hex.EncodeToString(id[:])
 	o := &owner{path: filepath.Join(dir, name)}
-	b, err := json.Marshal(ownedRuns{Experiment: experiment, TrackingURI: cfg.TrackingURI})
+	b, err := json.Marshal(ownedRuns{Experiment: experiment, Registry: registryName(cfg)})
 	if err != nil {
 		return nil, fmt.Errorf("own runs: %w", err)
 	}
 	// It is locked before it has the name by which others look for it.
 	hidden := filepath.Join(dir, "."+name)
-	if o.file, err = os.OpenFile(hidden, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o644); err != nil {
+	if o.file, err = os.OpenFile(hidden, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600); err != nil {
 		return nil, fmt.Errorf("own runs: %w", err)
 	}
 	_, err = o.file.Write(b)
@@ -88,19 +104,30 @@ func (o *owner) release(err error) {
 // endLeftRuns ends the runs that processes left that were killed, in the registry that cfg names, and returns how many
 // there were. Those of processes that live are left alone, and so are those in other registries.
 func endLeftRuns(ctx context.Context, cfg config, tracking turbofan.Tracking) (int, error) {
-	files, err := filepath.Glob(filepath.Join(cfg.path("runs"), "*"))
-	if err != nil {
-		return 0, fmt.Errorf("look for runs that were left: %w", err)
+	dir := cfg.path("run-owners")
+	files, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, fmt.Errorf("end runs that were left: %w", err)
 	}
 	ended := 0
-	for _, path := range files {
-		n, err := endLeftBy(ctx, cfg, tracking, path)
+	for _, f := range files {
+		if !ownerName.MatchString(f.Name()) || !f.Type().IsRegular() {
+			continue
+		}
+		n, err := endLeftBy(ctx, cfg, tracking, filepath.Join(dir, f.Name()))
 		if err != nil {
 			return ended, fmt.Errorf("end runs that were left: %w", err)
 		}
 		ended += n
 	}
 	return ended, nil
+}
+
+// tellLeftRuns is endLeftRuns for a command, whose own work does not depend on it.
+func tellLeftRuns(cmd *cobra.Command, cfg config, tracking turbofan.Tracking) {
+	if _, err := endLeftRuns(cmd.Context(), cfg, tracking); err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "runs of commands that were killed stay open: %v\n", err)
+	}
 }
 
 func endLeftBy(ctx context.Context, cfg config, tracking turbofan.Tracking, path string) (ended int, err error) {
@@ -126,20 +153,18 @@ func endLeftBy(ctx context.Context, cfg config, tracking turbofan.Tracking, path
 		return 0, os.Remove(path) // no run has its name
 	}
 	var kept ownedRuns
-	if json.NewDecoder(f).Decode(&kept) == nil { // else it is nothing of ours to ask about
-		if kept.TrackingURI != cfg.TrackingURI {
-			return 0, nil
+	if json.NewDecoder(io.LimitReader(f, 64<<10)).Decode(&kept) != nil || kept.Experiment == "" || kept.Registry != registryName(cfg) {
+		return 0, nil
+	}
+	runs, err := tracking.OpenRuns(ctx, kept.Experiment, map[string]string{tagProcess: filepath.Base(path)})
+	if err != nil {
+		return 0, err
+	}
+	for _, run := range runs {
+		if err := tracking.EndRun(ctx, run.ID, turbofan.RunKilled); err != nil && turbofan.ErrorCode(err) != turbofan.ENotFound {
+			return ended, err
 		}
-		runs, err := tracking.OpenRuns(ctx, kept.Experiment, map[string]string{tagProcess: filepath.Base(path)})
-		if err != nil {
-			return 0, err
-		}
-		for _, run := range runs {
-			if err := tracking.EndRun(ctx, run.ID, turbofan.RunKilled); err != nil && turbofan.ErrorCode(err) != turbofan.ENotFound {
-				return ended, err
-			}
-			ended++
-		}
+		ended++
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return ended, err
@@ -149,7 +174,7 @@ func endLeftBy(ctx context.Context, cfg config, tracking turbofan.Tracking, path
 
 // endLeft is endLeftRuns for a process that serves: the registry may start after it, and is asked until it answers.
 func (p *platform) endLeft(ctx context.Context) error {
-	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+	for wait := time.Second; ; wait = min(2*wait, 10*time.Minute) {
 		n, err := endLeftRuns(ctx, p.cfg, p.tracking)
 		if n > 0 {
 			p.log.Info("ended runs of processes that were killed", "runs", n)

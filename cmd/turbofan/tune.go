@@ -154,7 +154,8 @@ func tune(cmd *cobra.Command, cfg config, o tuneOptions) (err error) {
 		return err
 	}
 	defer closeRegistry()
-	own, err := ownRuns(ctx, cfg, tracking, cfg.Model.Name+"-tune")
+	tellLeftRuns(cmd, cfg, tracking)
+	own, err := ownRuns(cfg, cfg.Model.Name+"-tune")
 	if err != nil {
 		return err
 	}

@@ -209,7 +209,7 @@ func TestTuneKilled(t *testing.T) {
 			t.Errorf("run %s is %s, want %s", id, run.Status, want)
 		}
 	}
-	if left, err := os.ReadDir(filepath.Join(dir, "runs")); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(filepath.Join(dir, "run-owners")); err != nil || len(left) > 0 {
 		t.Errorf("the folder of owners holds %v, %v", left, err)
 	}
 }
