@@ -1,13 +1,17 @@
 package drift_test
 
 import (
+	"encoding/json"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"turbofan"
 	"turbofan/drift"
+	"turbofan/reference"
 )
 
 // odd returns a window in which the first few units of a fleet have some sensors off, by standard deviations.
@@ -61,6 +65,43 @@ func TestOddUnits(t *testing.T) {
 	old.Spreads, old.SpreadTails = nil, nil
 	if r := judge(t, &old, drift.Window{Readings: odd(21, 3, []int{1, 4}, 3)}); r.Spread != nil || r.Verdict != turbofan.NoDrift {
 		t.Errorf("a reference that does not know its spread gives %s, %+v", r.Verdict, r.Spread)
+	}
+}
+
+// The champion that an older version trained goes on judging units: testdata has what that version (commit 925f2d5) wrote of
+// the spread of pumpReference's pumps, and what it said of these windows.
+func TestOddUnitsBeforeTails(t *testing.T) {
+	old := map[string]any{}
+	for _, read := range []func() ([]byte, error){
+		func() ([]byte, error) { return json.Marshal(pumpReference(t)) },
+		func() ([]byte, error) { return os.ReadFile(filepath.Join("testdata", "pump_spread_before_tails.json")) },
+	} {
+		b, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(b, &old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	delete(old, "spread_tails")
+	b, err := json.Marshal(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), reference.FileName)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := reference.Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for odds, want := range map[int]turbofan.Verdict{0: turbofan.NoDrift, 1: turbofan.NoDrift, 3: turbofan.Drifted} {
+		report := judge(t, ref, drift.Window{Readings: odd(21, odds, []int{1, 4}, 3)})
+		if s := report.Spread; report.Verdict != want || s == nil || s.Units < 60 || s.Drifted && s.Outside != odds {
+			t.Errorf("of %d odd units: %s because %q, %+v", odds, report.Verdict, report.Because, s)
+		}
 	}
 }
 

@@ -281,17 +281,48 @@ func Read(path string) (*Reference, error) {
 	if len(b) > maxSize {
 		return nil, fmt.Errorf("read reference %s: larger than %d MiB", path, maxSize>>20)
 	}
-	var r Reference
-	if err := json.Unmarshal(b, &r); err != nil {
+	var s stored
+	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("read reference %s: %w", path, err)
 	}
-	if len(r.SpreadTails) == 0 { // of a version that did not say how rarely units lie how far out
+	r, err := s.reference()
+	if err != nil {
+		return nil, fmt.Errorf("read reference %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// stored is a reference as files have it. Those from before SpreadTails hold the largest distances of all ages together,
+// and of how many they are.
+type stored struct {
+	Reference
+	SpreadTail    []float64 `json:"spread_tail"`
+	SpreadWindows int       `json:"spread_windows"`
+}
+
+// reference returns what is stored, checked. Of a file from before SpreadTails one tail serves all ages, so that an
+// upgrade does not end the judgement of units. Its units were compared with the mean of their band: where the mean
+// is known at no age of its own, spreads have no course.
+func (s *stored) reference() (*Reference, error) {
+	r := &s.Reference
+	if len(r.SpreadTails) > 0 {
+		return r, r.Validate()
+	}
+	if len(s.SpreadTail) > s.SpreadWindows {
+		return nil, turbofan.Invalid("reference.spread_tail", "has %d values of %d windows", len(s.SpreadTail), s.SpreadWindows)
+	}
+	t := stat.FitTailTop(s.SpreadTail, s.SpreadWindows)
+	if t == nil || r.Profile == nil { // units were too few, or not looked at
 		r.Spreads = nil
+		return r, r.Validate()
 	}
-	if err := r.Validate(); err != nil {
-		return nil, fmt.Errorf("read reference %s: %w", path, err)
+	r.SpreadTails = slices.Repeat([]stat.Tail{*t}, len(r.Profile.AgeEdges)+1)
+	for _, spread := range r.Spreads {
+		if spread != nil {
+			spread.Ages = make([]float64, len(spread.Means))
+		}
 	}
-	return &r, nil
+	return r, r.Validate()
 }
 
 // Validate reports why a reference cannot be used.

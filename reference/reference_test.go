@@ -14,6 +14,7 @@ import (
 
 	"turbofan"
 	"turbofan/reference"
+	"turbofan/stat"
 )
 
 func schema() turbofan.Schema {
@@ -196,14 +197,83 @@ func TestReadRefuses(t *testing.T) {
 			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
-	// One written before tails were known judges no unit, and can be used for all else.
-	r, err := reference.Read(write(func(r *reference.Reference) { r.SpreadTails, r.Spreads[0].Ages = nil, nil }))
-	if err != nil || r.Spreads != nil || r.Chance(1e9, 30) != 1 {
-		t.Errorf("without tails: %v, %v", r.Spreads, err)
-	}
 	if _, err := reference.Read(filepath.Join(dir, "none.json")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an absent file: %v", err)
 	}
+}
+
+// A reference from before there were tails by age judges units by one for all ages, which begins where the furthest tenth
+// or what is known of it does; one of few units judges none, and can be used for all else.
+func TestReadBeforeTails(t *testing.T) {
+	r := learn(t)
+	r.SpreadTails, r.Spreads[0].Ages = nil, nil
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	far := func(n int) []float64 { // each by a tenth further out than the next
+		out := make([]float64, n)
+		for i := range out {
+			out[i] = math.Pow(1.1, float64(n-i))
+		}
+		return out
+	}
+	for _, c := range []struct {
+		name    string
+		tail    []float64
+		windows int
+		want    *stat.Tail
+	}{
+		{"all known", far(100), 100, &stat.Tail{From: math.Pow(1.1, 90), Share: 0.1, Count: 10, Excess: 55 * math.Log(1.1)}},
+		{"the furthest known", far(21), 1000, &stat.Tail{From: 1.1, Share: 0.02, Count: 20, Excess: 210 * math.Log(1.1)}},
+		{"few units", far(49), 49, nil},
+		{"none", nil, 0, nil},
+	} {
+		var old map[string]any
+		if err := json.Unmarshal(b, &old); err != nil {
+			t.Fatal(err)
+		}
+		old["spread_tail"], old["spread_windows"] = c.tail, c.windows
+		got, err := readJSON(t, old)
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.want == nil:
+			if got.Spreads != nil || got.SpreadTails != nil || got.Chance(1e9, 30) != 1 {
+				t.Errorf("%s: judges units by %v", c.name, got.SpreadTails)
+			}
+		default:
+			if len(got.SpreadTails) != 12 || got.Spreads[0].Course(1, 0, true) != 0 {
+				t.Fatalf("%s: %d tails, course %v", c.name, len(got.SpreadTails), got.Spreads[0].Course(1, 0, true))
+			}
+			for _, tail := range got.SpreadTails {
+				if math.Abs(tail.From/c.want.From-1) > 1e-12 || math.Abs(tail.Excess/c.want.Excess-1) > 1e-12 || tail.Share != c.want.Share || tail.Count != c.want.Count {
+					t.Errorf("%s: %+v, want %+v", c.name, tail, *c.want)
+				}
+			}
+		}
+	}
+	for want, old := range map[string]map[string]any{
+		"reference.spread_tail: has 2 values of 1 windows": {"spread_tail": far(2), "spread_windows": 1},
+		"has no normalizer or no profile":                  {"schema": r.Schema, "spread_tail": far(100), "spread_windows": 100},
+	} {
+		if _, err := readJSON(t, old); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func readJSON(t *testing.T, v any) (*reference.Reference, error) {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), reference.FileName)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return reference.Read(path)
 }
 
 func FuzzRead(f *testing.F) {

@@ -28,14 +28,18 @@ type Tail struct {
 
 // FitTail returns the tail of values (Hill 1975), in any order; nil where they are fewer than fifty, or do not differ
 // there, or are not above 0.
-func FitTail(values []float64) *Tail {
-	sorted := slices.Sorted(slices.Values(values))
+func FitTail(values []float64) *Tail { return FitTailTop(values, len(values)) }
+
+// FitTailTop is FitTail of n values of which only the largest are known: where those are less than a tenth, the tail
+// begins at the least of them.
+func FitTailTop(largest []float64, n int) *Tail {
+	sorted := slices.Sorted(slices.Values(largest))
 	slices.Reverse(sorted)
-	k := int(tailShare * float64(len(sorted)))
+	k := min(int(tailShare*float64(n)), len(sorted)-1)
 	if k < minTail || !(sorted[k] > 0) {
 		return nil
 	}
-	t := Tail{From: sorted[k], Share: float64(k) / float64(len(sorted)), Count: k}
+	t := Tail{From: sorted[k], Share: float64(k) / float64(n), Count: k}
 	for _, x := range sorted[:k] {
 		t.Excess += math.Log(x / t.From)
 	}
