@@ -49,9 +49,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		estimated:  gauge("turbofan_drift_estimated_rmse", "RMSE in cycles that the intervals of the newest predictions promise, before outcomes are known, else NaN."),
 		rmseKept:   gauge("turbofan_drift_reference_rmse", "RMSE in cycles that the serving version showed in validation, else NaN."),
 		checks:     counter("turbofan_drift_checks_total", "Checks by verdict; error for one that drew none.", "verdict"),
-		detected:   gauge("turbofan_drift_detected", "1 where the last check that could judge found drift, by whatever rule, else 0; NaN before the first."),
+		detected:   gauge("turbofan_drift_detected", "1 where the last check that could judge found drift, by whatever rule, else 0; NaN before the first on the serving version."),
 		checkOK:    gauge("turbofan_drift_check_success", "1 where the last check drew a verdict, 0 where it failed, NaN before the first."),
-		askOK:      gauge("turbofan_drift_retraining_request_success", "0 where the last verdict of drift could not ask for a retraining, else 1, NaN before the first check."),
+		askOK:      gauge("turbofan_drift_retraining_request_success", "0 where the last verdict of drift could not ask for a retraining, 1 where it could or there is no drift since, NaN before the first verdict on the serving version."),
 		triggers:   counter("turbofan_drift_retraining_requests_total", "Verdicts of drift by what became of them: submitted, active, cooling, early, failed or off.", "result"),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "turbofan_drift_check_seconds", Help: "Time a check took, in seconds.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12),
@@ -99,16 +99,19 @@ func (m *metrics) trigger(result string) {
 	}
 }
 
-// reset forgets the channels of the version before.
+// reset forgets what checks said of the version before: the next may draw no verdict on this one.
 func (m *metrics) reset() {
 	m.psi.Reset()
 	m.ks.Reset()
+	for _, unknown := range []prometheus.Gauge{m.psiMean, m.score, m.outside, m.detected, m.askOK} {
+		unknown.Set(math.NaN())
+	}
 }
 
 func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
 	m.checks.WithLabelValues(string(r.Verdict)).Inc()
 	m.checkOK.Set(1)
-	if r.Verdict != turbofan.Drifted { // nothing to ask for any more
+	if r.Verdict == turbofan.NoDrift { // nothing to ask for any more
 		m.askOK.Set(1)
 	}
 	m.seconds.Observe(r.Seconds)
@@ -139,11 +142,13 @@ func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
 	if r.Verdict == turbofan.Drifted {
 		m.detected.Set(1)
 	}
-	if r.Spread != nil {
+	switch {
+	case r.Spread == nil: // not looked at; the last value would alarm for ever
+		m.outside.Set(math.NaN())
+	case r.Spread.Drifted:
+		m.outside.Set(float64(r.Spread.Outside))
+	default:
 		m.outside.Set(0)
-		if r.Spread.Drifted {
-			m.outside.Set(float64(r.Spread.Outside))
-		}
 	}
 	m.psiMean.Set(r.PSIMean)
 	m.score.Set(r.Score)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -174,6 +175,56 @@ func TestNoRetraining(t *testing.T) {
 			t.Error("a job was submitted although retraining is off")
 		}
 	})
+}
+
+// A request that failed stays so until it is made or there is no drift: a check that cannot judge repairs nothing. Of a new
+// version nothing is known.
+func TestAFailedRequestOutlivesTooLittleData(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, f, _ := drifting(t)
+		defer r.close(t)
+		f.err = turbofan.Errorf(turbofan.EUnavailable, "no answer")
+		expect(t, r, "", "")
+		r.send(t, newFleet(5, 9).read(world{load: 9}, 1000)) // too few units to commission a condition
+		for _, want := range []float64{0, math.NaN()} {
+			if report := r.check(t); report.Verdict != turbofan.InsufficientData {
+				t.Fatalf("%s because %q", report.Verdict, report.Because)
+			}
+			if got := r.value(t, "turbofan_drift_retraining_request_success", ""); math.Float64bits(got) != math.Float64bits(want) {
+				t.Errorf("turbofan_drift_retraining_request_success is %v, want %v", got, want)
+			}
+			r.serve(t, pumpReference(t))
+		}
+		for _, name := range []string{"turbofan_drift_detected", "turbofan_drift_score", "turbofan_drift_psi_mean", "turbofan_drift_units_outside"} {
+			if got := r.value(t, name, ""); got == got {
+				t.Errorf("%s is %v of a version that was not judged yet", name, got)
+			}
+		}
+	})
+}
+
+// An alarm by single units ends with the version that raised it, also where the next cannot judge units.
+func TestUnitsOutsideEnd(t *testing.T) {
+	r := newRig(t)
+	r.open(t)
+	defer r.close(t)
+	r.serve(t, pumpReference(t))
+	for _, w := range odd(21, 4, []int{1, 4}, 3) {
+		r.send(t, []turbofan.Reading{w.Reading})
+	}
+	r.check(t)
+	if got := r.value(t, "turbofan_drift_units_outside", ""); got != 4 {
+		t.Fatalf("%v units are outside, want 4", got)
+	}
+	ref := pumpReference(t)
+	ref.Spreads, ref.SpreadTails = nil, nil
+	r.serve(t, ref)
+	if report := r.check(t); report.Verdict != turbofan.NoDrift || report.Spread != nil {
+		t.Fatalf("%s because %q", report.Verdict, report.Because)
+	}
+	if got := r.value(t, "turbofan_drift_units_outside", ""); got == got {
+		t.Errorf("%v units are outside where none can be judged", got)
+	}
 }
 
 // listener keeps the events it hears.
