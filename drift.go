@@ -2,6 +2,8 @@ package turbofan
 
 import (
 	"context"
+	"encoding/json"
+	"math"
 	"time"
 )
 
@@ -16,6 +18,18 @@ type ChannelDrift struct {
 	Wasserstein Number `json:"wasserstein"` // in reference standard deviations
 	MeanShift   Number `json:"mean_shift"`  // in reference standard deviations
 	Drifted     bool   `json:"drifted"`
+}
+
+// UnmarshalJSON reads numbers that are null or absent as NaN.
+func (c *ChannelDrift) UnmarshalJSON(b []byte) error {
+	unknown := Number(math.NaN())
+	type plain ChannelDrift
+	p := plain{PSI: unknown, Threshold: unknown, KS: unknown, KSPValue: unknown, Wasserstein: unknown, MeanShift: unknown}
+	if err := json.Unmarshal(b, &p); err != nil {
+		return err
+	}
+	*c = ChannelDrift(p)
+	return nil
 }
 
 // Verdict is the outcome of a drift check.

@@ -8,7 +8,7 @@ import (
 )
 
 // Number is a measurement that may be unknown: NaN in Go, null in JSON, never 0. It is always written, because encoding/json
-// reads what is left out as 0.
+// leaves a field as it was where it is absent: what must read such texts begins from NaN, as ChannelDrift does.
 type Number float64
 
 // MarshalJSON writes null for a number that is not finite.

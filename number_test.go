@@ -34,6 +34,24 @@ func TestNumber(t *testing.T) {
 	}
 }
 
+// A comparison that was stored without a number does not read as one that found 0.
+func TestAbsentNumbers(t *testing.T) {
+	for _, text := range []string{`{"channel":"temp","psi":2,"drifted":true}`, `{"channel":"temp","psi":2,"threshold":null,"ks":null,"drifted":true}`} {
+		var c turbofan.ChannelDrift
+		if err := json.Unmarshal([]byte(text), &c); err != nil || c.Channel != "temp" || c.PSI != 2 || !c.Drifted {
+			t.Errorf("%s is read as %+v, %v", text, c, err)
+		}
+		for _, n := range []turbofan.Number{c.Threshold, c.KS, c.KSPValue, c.Wasserstein, c.MeanShift} {
+			if !math.IsNaN(float64(n)) {
+				t.Errorf("%s is read as %+v", text, c)
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(`{"psi":"2"}`), new(turbofan.ChannelDrift)); err == nil {
+		t.Error("a text was read as a number")
+	}
+}
+
 // The nouns that hold such numbers say null for them.
 func TestUnknownNumbers(t *testing.T) {
 	for _, c := range []struct {
