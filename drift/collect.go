@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"turbofan"
 	"turbofan/condition"
@@ -45,8 +44,8 @@ type Collector struct {
 	units         []unitState        // in order of their first reading
 	cellOf        []int32            // [unit][condition of places.known], into cells; 0 is none, -1 a condition that was commissioned
 	cells         []cell             // the first is nobody's
+	seen          bool               // any reading
 	from, to      int64
-	arrived       []int64 // of each reading, in nanoseconds
 }
 
 // unitState is what a window says of one unit beside its sensors.
@@ -123,7 +122,7 @@ func NewCollector(ref *reference.Reference, unseen []condition.Regime, cfg Confi
 		return nil, fmt.Errorf("judge drift: %w", err)
 	}
 	c := &Collector{ref: ref, cfg: cfg, places: newAtlas(cfg, ref.Normalizer, unseen), found: found, usual: newUsual(ref), fixed: newFixed(ref),
-		strayed: map[visit]struct{}{}, index: map[string]int32{}, cells: make([]cell, 1), arrived: make([]int64, 0, cfg.Window)}
+		strayed: map[visit]struct{}{}, index: map[string]int32{}, cells: make([]cell, 1)}
 	for j := range ref.Keep {
 		c.tracks = append(c.tracks, newTrack(ref, j, c.places.known.Regimes, &c.usual))
 	}
@@ -165,14 +164,13 @@ func (c *Collector) add(readings []turbofan.StoredReading) error {
 	return c.found.Add(c.chunk.columns, c.chunk.age, c.chunk.of)
 }
 
-// admit notes when readings came, of which unit, and whether in order.
+// admit notes of which unit readings came, and whether in order.
 func (c *Collector) admit(readings []turbofan.StoredReading) {
-	if len(c.arrived) == 0 {
-		c.from = readings[0].Seq
+	if !c.seen {
+		c.seen, c.from = true, readings[0].Seq
 	}
 	c.to = readings[len(readings)-1].Seq
 	for i := range readings {
-		c.arrived = append(c.arrived, readings[i].At.UnixNano())
 		c.chunk.unit[i] = c.unitOf(&readings[i].Reading)
 	}
 }
@@ -267,17 +265,6 @@ func (c *Collector) stray(settings []float64, unit int32) {
 // conditions describes those that training never saw.
 func (c *Collector) conditions() []turbofan.NewCondition {
 	return append(c.known.describe(c.places.known.Regimes, true), c.others.describe(c.places.others.Regimes, false)...)
-}
-
-// ArrivedSince counts the readings that arrived after at.
-func (c *Collector) ArrivedSince(at time.Time) int64 {
-	n, after := int64(0), at.UnixNano()
-	for _, t := range c.arrived {
-		if t > after {
-			n++
-		}
-	}
-	return n
 }
 
 // fewRows is how many rows are not worth a second processor.

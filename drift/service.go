@@ -173,7 +173,7 @@ func (s *Service) check(ctx context.Context) (turbofan.DriftReport, error) {
 	report.ID = newID()
 	s.announce(ctx, l, report.NewConditions)
 	if report.Verdict == turbofan.Drifted {
-		if err := s.trigger(ctx, &report, window); err != nil {
+		if err := s.trigger(ctx, &report); err != nil {
 			return report, err
 		}
 	}
@@ -199,20 +199,25 @@ func sameModel(r *turbofan.DriftReport, l *loaded) bool {
 // windowPage is how many readings of a window one query asks for.
 const windowPage = 5000
 
-// collect reads the newest readings, page by page.
+// collect reads the newest readings.
 func (s *Service) collect(ctx context.Context, l *loaded) (*Collector, error) {
 	c, err := NewCollector(l.reference, l.conditions.Unseen(), s.cfg)
 	if err != nil {
 		return nil, err
 	}
-	q := turbofan.ReadingQuery{Last: s.cfg.Window, Limit: min(windowPage, s.cfg.Window)}
-	for left := s.cfg.Window; left > 0; {
+	return c, s.newest(ctx, s.cfg.Window, c.Add)
+}
+
+// newest gives the newest n readings to f, page by page in order of arrival.
+func (s *Service) newest(ctx context.Context, n int, f func([]turbofan.StoredReading) error) error {
+	q := turbofan.ReadingQuery{Last: n, Limit: min(windowPage, n)}
+	for left := n; left > 0; {
 		page, err := s.stores.Readings.Readings(ctx, q)
 		if err != nil {
-			return nil, fmt.Errorf("read window: %w", err)
+			return fmt.Errorf("read window: %w", err)
 		}
-		if err := c.Add(page); err != nil {
-			return nil, err
+		if err := f(page); err != nil {
+			return err
 		}
 		if len(page) < q.Limit {
 			break
@@ -220,7 +225,7 @@ func (s *Service) collect(ctx context.Context, l *loaded) (*Collector, error) {
 		left -= len(page) // what arrives meanwhile is the next window's
 		q = turbofan.ReadingQuery{AfterSeq: page[len(page)-1].Seq, Limit: min(windowPage, left)}
 	}
-	return c, nil
+	return nil
 }
 
 // evidence reads what is judged beside the readings.

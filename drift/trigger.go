@@ -24,7 +24,7 @@ const (
 
 // trigger asks for a retraining because of a report, unless one is under way or too recent, and writes what it did into
 // the report. A retraining service that does not answer is no reason to lose the report: the next check asks again.
-func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport, window *Collector) error {
+func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport) error {
 	if !s.cfg.Retrain || s.retrain == nil {
 		s.metrics.trigger(triggerOff)
 		return nil
@@ -43,7 +43,7 @@ func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport, win
 		return s.triggerFailed(ctx, "ask for the last retraining", err)
 	}
 	if len(jobs) > 0 {
-		wait, err := s.cooling(ctx, &jobs[0], report, window)
+		wait, err := s.cooling(ctx, &jobs[0], report)
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (s *Service) triggerFailed(ctx context.Context, op string, err error) error
 }
 
 // cooling says why the last job forbids another one now; "" when it does not.
-func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbofan.DriftReport, window *Collector) (string, error) {
+func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbofan.DriftReport) (string, error) {
 	switch {
 	case job.Status.Active():
 		return fmt.Sprintf("job %s is %s", job.ID, job.Status), nil
@@ -132,28 +132,41 @@ func (s *Service) cooling(ctx context.Context, job *turbofan.Job, report *turbof
 	if err != nil {
 		return "", err
 	}
-	rows := window.ArrivedSince(job.EndedAt)
-	if ended != nil {
-		rows = max(rows, report.ToSeq-ended.ToSeq)
-	}
 	if job.Result != nil && job.Result.Promoted && job.Result.ModelVersion == report.ModelVersion {
-		if rows >= int64(s.cfg.SettleRows) {
-			return "", nil
+		rows, err := s.arrivedSince(ctx, job, ended, s.cfg.SettleRows)
+		if err != nil || rows >= s.cfg.SettleRows {
+			return "", err
 		}
-		return fmt.Sprintf("version %s is new, the next after %d more readings", report.ModelVersion, int64(s.cfg.SettleRows)-rows), nil
+		return fmt.Sprintf("version %s is new, the next after %s", report.ModelVersion, turbofan.Count(s.cfg.SettleRows-rows, "more reading")), nil
 	}
-	if started != nil && started.ModelVersion != report.ModelVersion {
+	if started != nil && started.ModelVersion != report.ModelVersion || time.Since(job.EndedAt) >= s.cfg.Cooldown {
 		return "", nil
 	}
-	if time.Since(job.EndedAt) >= s.cfg.Cooldown || s.cfg.CooldownRows > 0 && rows >= int64(s.cfg.CooldownRows) {
-		return "", nil
+	rows, err := s.arrivedSince(ctx, job, ended, s.cfg.CooldownRows)
+	if err != nil || s.cfg.CooldownRows > 0 && rows >= s.cfg.CooldownRows {
+		return "", err
 	}
 	how := map[turbofan.JobStatus]string{turbofan.JobFailure: "failed", turbofan.JobCancelled: "was cancelled"}[job.Status]
 	wait := fmt.Sprintf("job %s %s without a new champion, the next after %s", job.ID, cmp.Or(how, "ended"), s.cfg.Cooldown)
 	if s.cfg.CooldownRows > 0 {
-		wait += fmt.Sprintf(" or %d more readings", int64(s.cfg.CooldownRows)-rows)
+		wait += " or " + turbofan.Count(s.cfg.CooldownRows-rows, "more reading")
 	}
 	return wait, nil
+}
+
+// arrivedSince counts the readings that arrived after a job ended, as far as most: the window is no measure of it, which
+// may be shorter. Those that came after the first report since then count whatever the clock of their receiver said.
+func (s *Service) arrivedSince(ctx context.Context, job *turbofan.Job, ended *turbofan.DriftReport, most int) (int, error) {
+	n := 0
+	err := s.newest(ctx, most, func(page []turbofan.StoredReading) error {
+		for i := range page {
+			if page[i].At.After(job.EndedAt) || ended != nil && page[i].Seq > ended.ToSeq {
+				n++
+			}
+		}
+		return nil
+	})
+	return n, err
 }
 
 // refused says how many units must still fail before a refused job is worth asking for again.

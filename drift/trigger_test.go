@@ -122,6 +122,34 @@ func TestNewChampionSettlesFirst(t *testing.T) {
 	})
 }
 
+// What arrived between a promotion and the first check after it counts, however much more it is than a window.
+func TestNewChampionSettlesBeforeTheFirstCheck(t *testing.T) {
+	for _, c := range []struct {
+		gap     int64
+		sent    int
+		job     string
+		because string
+	}{
+		{1, 2500, "job-2", ""},
+		{1, 1500, "", "version 2 is new, the next after 500 more readings"},
+		{1000, 1999, "", "version 2 is new, the next after 1 more reading"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r, f, pumps := drifting(t)
+			defer func() { r.close(t) }()
+			r.close(t)
+			r.gap = c.gap
+			r.open(t)
+			expect(t, r, "job-1", "")
+			f.end(turbofan.JobSuccess, &turbofan.RetrainResult{ModelVersion: "2", Promoted: true}, "")
+			r.serve(t, pumpReference(t))
+			time.Sleep(time.Second)
+			r.send(t, pumps.read(world{load: 1, shift: 2}, c.sent))
+			expect(t, r, c.job, c.because)
+		})
+	}
+}
+
 func TestRefusalIsRepairedByNewUnits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f, pumps := drifting(t)
