@@ -90,7 +90,8 @@ type PredictionService interface {
 	Predict(ctx context.Context, req PredictRequest) ([]Prediction, error)
 	// Units lists units, the newest reading first, without the first offset of them; limit is at least 1.
 	Units(ctx context.Context, limit, offset int) ([]UnitSummary, error)
-	// Unit returns one unit with its recent predictions; ENotFound for one that never sent a reading.
+	// Unit returns one unit with its recent predictions, the newest with its drivers where the model that gave it still
+	// answers the unit; ENotFound for one that never sent a reading.
 	Unit(ctx context.Context, unitID string) (UnitStatus, error)
 	// Prediction returns a logged prediction by its id, or ENotFound.
 	Prediction(ctx context.Context, id string) (Prediction, error)

@@ -193,7 +193,7 @@ func (c *console) unit(ctx context.Context, r *http.Request) (report.Page, error
 	if t, ok := drivers(u.Recent); ok {
 		why.Charts = append(why.Charts, t)
 	} else {
-		why.Text = append(why.Text, "None of these answers carries its reasons. A request with \"explain\": true asks for them; the setting explain asks whenever a request is of one reading.")
+		why.Text = append(why.Text, "The version that gave the newest answer no longer serves, so its reasons cannot be had; the next answer will have them. The setting explain keeps reasons in the log.")
 	}
 	p.Sections = append(p.Sections, why)
 	if t, ok := c.outcomes(outcomes); ok {

@@ -45,7 +45,7 @@ func (p *predictions) operations(schema turbofan.Schema) []*operation {
 		query:  []parameter{limitParameter(100, 1, maxLimit), {name: "offset", kind: "integer", doc: "How many to pass over.", high: maxOffset, or: 0}},
 		output: listDoc("units", unit), handle: p.listUnits,
 	}, {
-		method: http.MethodGet, path: "/units/{unit_id}", summary: "One unit with its recent predictions.", errors: []int{404},
+		method: http.MethodGet, path: "/units/{unit_id}", summary: "One unit with its recent predictions, the newest with what drove it where the version that gave it still serves.", errors: []int{404},
 		output: docOf(turbofan.UnitStatus{UnitSummary: unit, Recent: []turbofan.Prediction{samplePrediction()}}), handle: p.unit,
 	}, {
 		method: http.MethodGet, path: "/predictions/{prediction_id}", summary: "One logged prediction.", output: answer, errors: []int{404}, handle: p.prediction,

@@ -119,7 +119,7 @@ func (s *Service) recall(ctx context.Context, c *call, readings []turbofan.Readi
 
 // confirm waits until the records of a request are on disk and returns those that were kept. A cycle that another replica
 // answered meanwhile keeps that answer: out, which has one per reading, then tells it too, so that whatever was answered is
-// what the log has, and its unit is brought up to date when it speaks next.
+// what the log has, and its unit is brought up to date when it speaks next. Kept with other values it is an EConflict.
 func (s *Service) confirm(ctx context.Context, c *call, records []turbofan.PredictionRecord, readings []turbofan.Reading, out []turbofan.Prediction) ([]turbofan.PredictionRecord, error) {
 	ask := make([]turbofan.Reading, len(records))
 	for i := range records {

@@ -2,6 +2,7 @@ package predict_test
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"testing"
 
@@ -58,6 +59,51 @@ func TestSwapReadsWhatMayTeach(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a version has read is known up to the age to which it reads, whatever the one before it had read.
+func TestSwapReadsWhatAYoungerVersionLeftOut(t *testing.T) {
+	w := newWorld(t, artifacts.a)
+	readings := &asked{ReadingStore: w.state}
+	s := w.serving(options{stores: predict.Stores{Readings: readings}})
+	all := sideBySide(fleet(6, 7, 0))
+	for i, artifact := range []string{artifacts.b, artifacts.young, artifacts.a} {
+		send(t, s, all[6*7*i:6*7*(i+1)]...)
+		readings.gave = 0
+		w.promote(w.register(artifact))
+		if swapped, err := s.Refresh(t.Context()); !swapped {
+			t.Fatal(err)
+		}
+		if want := []int{6 * 7, 6 * 3, 6 * 20}[i]; readings.gave != want {
+			t.Errorf("swap %d read %d readings, want %d", i, readings.gave, want)
+		}
+	}
+}
+
+// A unit's page tells why, though nobody asked when the answer was given, and whoever gave it.
+func TestUnitTellsWhy(t *testing.T) {
+	w := newWorld(t, artifacts.a)
+	s := w.serving(options{})
+	u := fleet(1, 7, 0)[0].Readings[:30]
+	send(t, s, u...)
+	want := must[[]turbofan.Prediction](t)(s.Predict(t.Context(), turbofan.PredictRequest{Readings: u[29:], Explain: true}))[0]
+	if len(want.Drivers) == 0 {
+		t.Fatal("the answer has no drivers")
+	}
+	for name, s := range map[string]*predict.Service{"that answered": s, "another": w.serving(options{})} {
+		got := must[turbofan.UnitStatus](t)(s.Unit(t.Context(), "u1"))
+		if !reflect.DeepEqual(*got.Last, want) || !reflect.DeepEqual(got.Recent[len(got.Recent)-1], want) {
+			t.Errorf("a process %s tells %+v, want %+v", name, *got.Last, want)
+		}
+	}
+	w.promote(w.register(artifacts.b))
+	must[bool](t)(s.Refresh(t.Context()))
+	if got := must[turbofan.UnitStatus](t)(s.Unit(t.Context(), "u1")); len(got.Last.Drivers) > 0 || got.Last.ID != want.ID {
+		t.Errorf("another version explains the answer: %+v", got.Last)
+	}
+	if n := w.stored(); n != len(u) {
+		t.Errorf("%d readings are stored, want %d", n, len(u))
 	}
 }
 

@@ -19,8 +19,9 @@ import (
 	"turbofan/sqlstore"
 )
 
-// artifacts holds the models that the tests serve, trained once: a and b read the same channels, other does not.
-var artifacts = struct{ dir, a, b, other string }{}
+// artifacts holds the models that the tests serve, trained once: a, b and young read the same channels, other does not.
+// young takes units to be healthy for half as long.
+var artifacts = struct{ dir, a, b, young, other string }{}
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -31,12 +32,16 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	artifacts.dir, artifacts.a, artifacts.b, artifacts.other = dir, filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "other")
+	artifacts.young = filepath.Join(dir, "young")
 	for _, c := range []struct {
-		path   string
-		units  []turbofan.History
-		schema turbofan.Schema
-	}{{artifacts.a, fleet(24, 1, 0), schema()}, {artifacts.b, fleet(24, 4, 0), schema()}, {artifacts.other, fleet(24, 5, 0), renamed()}} {
+		path    string
+		units   []turbofan.History
+		schema  turbofan.Schema
+		healthy int
+	}{{artifacts.a, fleet(24, 1, 0), schema(), 20}, {artifacts.b, fleet(24, 4, 0), schema(), 20},
+		{artifacts.young, fleet(24, 6, 0), schema(), 10}, {artifacts.other, fleet(24, 5, 0), renamed(), 20}} {
 		cfg := model.DefaultConfig(model.Boosting)
+		cfg.Feature.Condition.HealthyCycles = c.healthy
 		cfg.Folds, cfg.Boosting.MaxIter, cfg.NJobs = 3, 30, 2
 		trained, err := model.Train(context.Background(), cfg, model.Data{Schema: c.schema, Units: c.units, Digest: "test"}, nil)
 		if err != nil {

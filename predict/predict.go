@@ -18,6 +18,8 @@ import (
 // unit moves, and what had moved when something failed is rebuilt from the store. A reading that is sent again as it was
 // gets the same answer again, so that a request whose answer was lost can be repeated; a changed one, and one that comes
 // after a later cycle was answered without it, is an EConflict, because what was answered since was built on the others.
+// Where processes share the store, one that loses a cycle to another, which sent other values for it at that moment, answers
+// EConflict too, and the rest of its batch is stored: sent again without that reading, it is answered.
 func (s *Service) Predict(ctx context.Context, req turbofan.PredictRequest) ([]turbofan.Prediction, error) {
 	if len(req.Readings) == 0 {
 		return nil, turbofan.Invalid("readings", "must hold at least one reading")

@@ -388,8 +388,10 @@ func (s *Service) inherit(next *served) {
 	if now == nil || next.seq > 0 || s.cfg.Shared {
 		return
 	}
-	if read := &now.champion.primed.read; read.known(next.model.Spec().Normalizer) {
+	n := next.model.Spec().Normalizer
+	if read := &now.champion.primed.read; read.known(n) {
 		next.seq, next.read = read.seq, read.clone()
+		next.read.cycles = n.Config.HealthyCycles // from here on it reads up to this age, which may be less
 	}
 }
 

@@ -253,6 +253,7 @@ func (s *Service) Unit(ctx context.Context, unitID string) (turbofan.UnitStatus,
 	out.FirstCycle, out.LastCycle = h[0].Cycle, h[len(h)-1].Cycle
 	if n := len(recent); n > 0 {
 		out.Last, out.LastSeen = &recent[n-1], recent[n-1].At
+		s.explain(ctx, &h[len(h)-1], out.Last)
 	}
 	if s.stores.Outcomes == nil {
 		return out, nil
@@ -260,6 +261,18 @@ func (s *Service) Unit(ctx context.Context, unitID string) (turbofan.UnitStatus,
 	failed, err := s.stores.Outcomes.FailedAt(ctx, []string{unitID})
 	out.FailedAtCycle = failed[unitID]
 	return out, err
+}
+
+// explain adds to the newest answer of a unit what drove it, where nobody asked for that when it was given and the model that
+// gave it still answers the unit. Without them the answer is whole, so a failure is not told.
+func (s *Service) explain(ctx context.Context, newest *turbofan.Reading, last *turbofan.Prediction) {
+	if len(last.Drivers) > 0 || newest.Cycle != last.Cycle {
+		return
+	}
+	again, err := s.Predict(ctx, turbofan.PredictRequest{Readings: []turbofan.Reading{*newest}, Explain: true})
+	if err == nil && again[0].ID == last.ID {
+		last.Drivers = again[0].Drivers
+	}
 }
 
 // Prediction returns a logged prediction.

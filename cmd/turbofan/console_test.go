@@ -65,7 +65,7 @@ func TestConsole(t *testing.T) {
 	if code, body := p.post(roleFeedback, "/feedback", fmt.Sprintf(`{"unit_id":%q,"failed_at_cycle":%d}`, old.UnitID, failed)); code != http.StatusOK {
 		t.Fatalf("feedback: %d %s", code, body)
 	}
-	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("at cycle %d, as reported", failed), "truth")
+	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("at cycle %d, as reported", failed), "truth", "What moved the answer at cycle")
 	if body := page("/", http.StatusOK); strings.Contains(body, oldHref) {
 		t.Error("a unit that failed is still to be opened first")
 	}
