@@ -55,12 +55,13 @@ type DriftReport struct {
 	Units   int    `json:"units"`
 	FromSeq int64  `json:"from_seq"`
 	ToSeq   int64  `json:"to_seq"`
-	// Score is the statistic the verdict is drawn from, Threshold its bound.
-	Score     float64 `json:"score"`
+	// Score is the statistic the verdict is drawn from, Threshold its bound. It and the PSI are unknown where there was
+	// too little data to judge.
+	Score     Number  `json:"score"`
 	Threshold float64 `json:"threshold"`
 	// PSIMean and PSIMax are over the channels, age-adjusted and normalised by condition.
-	PSIMean  float64        `json:"psi_mean"`
-	PSIMax   float64        `json:"psi_max"`
+	PSIMean  Number         `json:"psi_mean"`
+	PSIMax   Number         `json:"psi_max"`
 	Channels []ChannelDrift `json:"channels"`
 	// Spread says how many units lie outside of how the reference's units differ from one another; nil where that is not
 	// known.

@@ -142,7 +142,7 @@ func (c *console) verdict(r *turbofan.DriftReport) report.Section {
 		{Label: "looked at", Value: strconv.Itoa(r.Rows), Note: fmt.Sprintf("newest readings, of %s, against version %s", turbofan.Count(r.Units, "unit"), r.ModelVersion)},
 	}}
 	if r.Verdict != turbofan.InsufficientData {
-		s.Facts = append(s.Facts, report.Fact{Label: "score", Value: report.Number(r.Score, 2), Note: "alarm above " + report.Number(r.Threshold, 2)})
+		s.Facts = append(s.Facts, report.Fact{Label: "score", Value: report.Number(float64(r.Score), 2), Note: "alarm above " + report.Number(r.Threshold, 2)})
 	}
 	if r.RMSE != nil && r.ReferenceRMSE != nil {
 		s.Facts = append(s.Facts, report.Fact{Label: "RMSE in service", Value: report.Number(*r.RMSE, 1), Note: "in validation " + report.Number(*r.ReferenceRMSE, 1)})
@@ -191,12 +191,12 @@ func history(reports []turbofan.DriftReport) []report.Section {
 	version := reports[len(reports)-1].ModelVersion
 	for i, r := range slices.Backward(reports) {
 		x := float64(len(reports) - 1 - i)
-		y := r.Score
+		y, bound := float64(r.Score), r.Threshold
 		if r.Verdict == turbofan.InsufficientData {
-			y = math.NaN() // nothing was measured
+			y, bound = math.NaN(), math.NaN() // nothing was measured, nor compared
 		}
 		score.X, score.Y = append(score.X, x), append(score.Y, y)
-		limit.X, limit.Y = append(limit.X, x), append(limit.Y, r.Threshold)
+		limit.X, limit.Y = append(limit.X, x), append(limit.Y, bound)
 		if r.ModelVersion != version {
 			version = r.ModelVersion
 			marks = append(marks, report.Mark{X: x, Label: "v" + version})

@@ -69,7 +69,7 @@ func TestWindowOfManyPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Rows != r.cfg.Window || got.ToSeq-got.FromSeq != int64(r.cfg.Window-1) || math.Abs(got.Score-want.Score) > 1e-12 || got.Units != want.Units {
+	if got.Rows != r.cfg.Window || got.ToSeq-got.FromSeq != int64(r.cfg.Window-1) || math.Abs(float64(got.Score-want.Score)) > 1e-12 || got.Units != want.Units {
 		t.Errorf("%d rows from %d to %d of %d units with score %v, want %d of %d with %v", got.Rows, got.FromSeq, got.ToSeq, got.Units, got.Score, want.Rows, want.Units, want.Score)
 	}
 }

@@ -3,6 +3,7 @@ package drift
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -47,7 +48,8 @@ func Judge(ref *reference.Reference, w Window, cfg Config) (turbofan.DriftReport
 
 // Judge draws the verdict on what was added; see the function of that name.
 func (c *Collector) Judge(e Evidence) (turbofan.DriftReport, error) {
-	var report turbofan.DriftReport
+	unknown := turbofan.Number(math.NaN())
+	report := turbofan.DriftReport{Score: unknown, PSIMean: unknown, PSIMax: unknown}
 	report.FromSeq, report.ToSeq = c.from, c.to
 	report.Rows, report.Units, report.NewConditions = c.rows, c.judged, c.conditions()
 	report.Quality = c.issues()
@@ -159,15 +161,15 @@ func conclude(report *turbofan.DriftReport, cfg Config) {
 	}
 	ranked := slices.Clone(report.Channels)
 	slices.SortStableFunc(ranked, func(a, b turbofan.ChannelDrift) int { return cmp.Compare(b.PSI/b.Threshold, a.PSI/a.Threshold) })
+	report.PSIMean, report.PSIMax = 0, 0
 	for i := range ranked {
-		psi := float64(ranked[i].PSI)
-		report.PSIMean += psi / float64(len(ranked))
-		report.PSIMax = max(report.PSIMax, psi)
+		report.PSIMean += ranked[i].PSI / turbofan.Number(len(ranked))
+		report.PSIMax = max(report.PSIMax, ranked[i].PSI)
 	}
 	// Where fewer sensors than Rank say anything, all of those decide.
 	rank := min(cfg.Rank, len(ranked))
 	decisive := ranked[rank-1]
-	report.Score, report.Threshold = float64(decisive.PSI), float64(decisive.Threshold)
+	report.Score, report.Threshold = decisive.PSI, float64(decisive.Threshold)
 	switch {
 	case decisive.Drifted:
 		report.Verdict, report.Because = turbofan.Drifted, becauseDrifted(report, ranked, rank)

@@ -163,7 +163,7 @@ func TestHysteresis(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Threshold += probe.Score - probe.Threshold + 0.005 // just missed
+	cfg.Threshold += float64(probe.Score) - probe.Threshold + 0.005 // just missed
 	calm, err := drift.Judge(ref, w, cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -150,8 +150,8 @@ func (m *metrics) checked(r *turbofan.DriftReport, conditions int) {
 	default:
 		m.outside.Set(0)
 	}
-	m.psiMean.Set(r.PSIMean)
-	m.score.Set(r.Score)
+	m.psiMean.Set(float64(r.PSIMean))
+	m.score.Set(float64(r.Score))
 	m.threshold.Set(r.Threshold)
 	for _, c := range r.Channels {
 		m.psi.WithLabelValues(c.Channel).Set(float64(c.PSI))

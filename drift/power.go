@@ -117,7 +117,7 @@ func power(ctx context.Context, cfg PowerConfig, ref *reference.Reference, units
 			if r.Verdict == turbofan.Drifted {
 				row.Alarms++
 			}
-			scores, means = append(scores, r.Score), append(means, r.PSIMean)
+			scores, means = append(scores, float64(r.Score)), append(means, float64(r.PSIMean))
 		}
 	}
 	if row.Judged == 0 {

@@ -231,7 +231,7 @@ func (s *Service) newest(ctx context.Context, n int, f func([]turbofan.StoredRea
 // evidence reads what is judged beside the readings.
 func (s *Service) evidence(ctx context.Context, l *loaded, previous []turbofan.DriftReport) (w Evidence, err error) {
 	for _, r := range previous {
-		w.Drifting = r.Verdict == turbofan.Drifted && r.Score > r.Threshold && sameModel(&r, l)
+		w.Drifting = r.Verdict == turbofan.Drifted && float64(r.Score) > r.Threshold && sameModel(&r, l)
 	}
 	if s.stores.Outcomes != nil {
 		q := turbofan.PredictionQuery{ModelVersion: l.version.Version, Last: s.cfg.ScoredRows}

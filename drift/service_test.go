@@ -3,6 +3,7 @@ package drift_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -47,7 +48,7 @@ func TestVerdicts(t *testing.T) {
 			if report.Verdict != c.want || !strings.Contains(report.Because, because) {
 				t.Errorf("verdict %s because %q, want %s with %q", report.Verdict, report.Because, c.want, because)
 			}
-			if c.want == turbofan.Drifted != (report.Score > report.Threshold) {
+			if c.want == turbofan.Drifted != (float64(report.Score) > report.Threshold) {
 				t.Errorf("score %v, threshold %v do not agree with %s", report.Score, report.Threshold, report.Verdict)
 			}
 			// The rig's intervals reach 20 cycles either way and promise nine truths of ten: 20/1.645 of error.
@@ -56,7 +57,13 @@ func TestVerdicts(t *testing.T) {
 			}
 			stored, err := r.Reports(context.Background(), 5)
 			if err != nil || len(stored) != 1 || stored[0].ID != report.ID || stored[0].Because != report.Because {
-				t.Errorf("stored %+v, %v", stored, err)
+				t.Fatalf("stored %+v, %v", stored, err)
+			}
+			sent, err := json.Marshal(stored[0])
+			for _, field := range []string{"score", "psi_mean", "psi_max"} {
+				if null := strings.Contains(string(sent), `"`+field+`":null`); err != nil || null != (c.want == turbofan.InsufficientData) {
+					t.Errorf("%s is null: %t with %s, %v", field, null, c.want, err)
+				}
 			}
 			if got := r.value(t, "turbofan_drift_checks_total", string(c.want)); got != 1 {
 				t.Errorf("checks_total{%s} is %v, want 1", c.want, got)

@@ -79,7 +79,7 @@ func (s *Service) trigger(ctx context.Context, report *turbofan.DriftReport) err
 // where another rule agrees. The rule on units speaks while those that changed are in service: what has ended by then is
 // of the old kind, and a challenger that learned from it would be refused.
 func (s *Service) early(ctx context.Context, report *turbofan.DriftReport) (string, error) {
-	if report.Score > report.Threshold || errorTooLarge(report, s.cfg) || s.stores.Outcomes == nil {
+	if float64(report.Score) > report.Threshold || errorTooLarge(report, s.cfg) || s.stores.Outcomes == nil {
 		return "", nil
 	}
 	reports, err := s.stores.Reports.Reports(ctx, reportsBack)

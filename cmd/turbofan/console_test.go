@@ -59,6 +59,12 @@ func TestConsole(t *testing.T) {
 	page("/units/nobody", http.StatusNotFound, "There is no such page", "nobody")
 	page("/models", http.StatusOK, "champion", "RMSE in validation")
 	page("/drift", http.StatusOK, "insufficient data", "Because ")
+	if code, body := p.post(roleDrift, "/check", ""); code != http.StatusOK {
+		t.Fatalf("check: %d %s", code, body)
+	}
+	if body := page("/drift", http.StatusOK, "Score by check"); strings.Contains(body, ` dashed" d="M`) {
+		t.Error("a threshold is drawn where nothing was compared")
+	}
 	page("/jobs", http.StatusOK, "Retrainings")
 	registryPages(t, p)
 	failed := old.Readings[len(old.Readings)-1].Cycle

@@ -162,7 +162,7 @@ func (d *demo) psiMean(i int) float64 {
 	sum, n := 0.0, 0.0
 	for _, r := range d.rec.reports {
 		if r.tick >= from && r.tick < to && r.Verdict != turbofan.InsufficientData {
-			sum, n = sum+r.PSIMean, n+1
+			sum, n = sum+float64(r.PSIMean), n+1
 		}
 	}
 	return sum / n
@@ -323,8 +323,8 @@ func (d *demo) driftChart(marks []report.Mark) report.Chart {
 			continue
 		}
 		threshold = r.Threshold
-		score.X, score.Y = append(score.X, float64(r.tick)), append(score.Y, r.Score)
-		mean.X, mean.Y = append(mean.X, float64(r.tick)), append(mean.Y, r.PSIMean)
+		score.X, score.Y = append(score.X, float64(r.tick)), append(score.Y, float64(r.Score))
+		mean.X, mean.Y = append(mean.X, float64(r.tick)), append(mean.Y, float64(r.PSIMean))
 	}
 	return report.Line{Title: "Drift by check", XLabel: timeLabel, YLabel: "PSI", Series: []report.Series{score, mean}, Marks: marks, FromZero: true, Wide: true,
 		Thresholds: []report.Threshold{{Y: threshold, Label: "threshold"}}, Caption: "Each check compares the newest readings with the reference of the version that served at the time: a promotion brings a new reference."}

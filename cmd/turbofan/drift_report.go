@@ -44,7 +44,7 @@ func (c *comparison) verdictSection(ranked []turbofan.ChannelDrift) report.Secti
 	if len(ranked) == 0 {
 		return s
 	}
-	s.Facts = append(s.Facts, report.Fact{Label: "Deciding PSI", Value: report.Number(r.Score, 2), Note: fmt.Sprintf("threshold %.2f", r.Threshold), Tone: tone})
+	s.Facts = append(s.Facts, report.Fact{Label: "Deciding PSI", Value: report.Number(float64(r.Score), 2), Note: fmt.Sprintf("threshold %.2f", r.Threshold), Tone: tone})
 	bars := report.Bars{Title: "Population stability index by sensor", ValueLabel: "PSI", Wide: true,
 		Caption:    "0 means that nothing changed. The line is the threshold of the deciding sensor.",
 		Series:     []report.BarSeries{{Name: "PSI"}},
