@@ -24,15 +24,22 @@ func (r *Registry) Tend(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if err := r.sweep(ctx); err != nil && ctx.Err() == nil {
-			r.log.Warn("cannot delete what was left of artifacts", "error", err)
-		}
+		r.trySweep(ctx)
 	}
 }
 
+// trySweep sweeps. What it could not look at or delete is logged: it takes room and harms nobody.
+func (r *Registry) trySweep(ctx context.Context) {
+	if err := r.sweep(ctx); err != nil && ctx.Err() == nil {
+		r.log.Warn(cannotSweep, "error", err)
+	}
+}
+
+const cannotSweep = "cannot delete what was left of artifacts"
+
 // sweep deletes staged files, uploads in parts of which nothing came for long, and folders of versions that have no row:
 // what a process left that died between copying and registering, or a client that went away. Young ones stay, they
-// may be another process's work.
+// may be another process's work. One that cannot be read or deleted is logged and keeps no other from being looked at.
 func (r *Registry) sweep(ctx context.Context) error {
 	now := r.now()
 	folder := func(root *os.Root, dir string, keep func(name string) (bool, error)) error {
@@ -50,20 +57,23 @@ func (r *Registry) sweep(ctx context.Context) error {
 			}
 			name := path.Join(dir, e.Name())
 			old, err := untouched(ctx, root, name, now.Add(-age))
-			if err == nil && old {
-				var used bool
-				if used, err = keep(e.Name()); used {
-					old = false
-				}
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 			if err != nil {
-				return fmt.Errorf("look for orphaned artifacts: %w", err)
+				r.log.Warn(cannotSweep, "path", name, "error", err)
 			}
-			if !old {
+			if err != nil || !old {
+				continue
+			}
+			if used, err := keep(e.Name()); err != nil {
+				return fmt.Errorf("look for orphaned artifacts: %w", err)
+			} else if used {
 				continue
 			}
 			if err := root.RemoveAll(filepath.FromSlash(name)); err != nil {
-				return fmt.Errorf("delete orphaned artifacts: %w", err)
+				r.log.Warn(cannotSweep, "path", name, "error", err)
+				continue
 			}
 			r.log.Info("deleted orphaned artifacts", "path", name)
 		}

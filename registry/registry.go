@@ -112,7 +112,8 @@ func Open(ctx context.Context, cfg Config, store turbofan.RegistryStore) (*Regis
 	if err := r.ensureFirstExperiment(ctx); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
-	if err := r.sweep(ctx); err != nil {
+	r.trySweep(ctx)
+	if err := ctx.Err(); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil

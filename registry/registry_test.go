@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,6 +148,40 @@ func TestOrphansAreDeleted(t *testing.T) {
 	}
 	if err := again.Fetch(t.Context(), kept, filepath.Join(t.TempDir(), "copy")); err != nil {
 		t.Error(err)
+	}
+}
+
+// What cannot be read keeps neither the registry from starting nor the sweep from what lies beside it. A link to itself
+// is read by nobody, root included.
+func TestOrphansThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	root := filepath.Join(dir, "artifacts")
+	open(t, dir, registry.Config{}, nil)
+	old := time.Now().Add(-2 * time.Hour)
+	for _, sub := range []string{"registry", ".staging"} {
+		dead := filepath.Join(root, sub, "dead")
+		if err := os.MkdirAll(dead, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(dead, old, old); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink("a-loop", filepath.Join(root, sub, "a-loop")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(filepath.Join(root, sub, "closed"), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log bytes.Buffer
+	open(t, dir, registry.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, nil)
+	for _, sub := range []string{"registry", ".staging"} {
+		if got := names(t, filepath.Join(root, sub)); slices.Contains(got, "dead") || !slices.Contains(got, "a-loop") {
+			t.Errorf("%s holds %v", sub, got)
+		}
+		if want := "level=WARN msg=\"cannot delete what was left of artifacts\" path=" + sub + "/"; !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, log.String())
+		}
 	}
 }
 
