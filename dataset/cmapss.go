@@ -8,7 +8,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"turbofan"
 )
@@ -67,6 +69,9 @@ func checkSubset(subset string) error {
 
 func loadFile(dir, file, name string) (*Set, error) {
 	f, err := os.Open(filepath.Join(dir, file))
+	if errors.Is(err, fs.ErrNotExist) && !slices.Contains(Subsets(), name) {
+		return nil, turbofan.Errorf(turbofan.ENotFound, "%s is not in %s; the subsets of C-MAPSS are %s", file, dir, strings.Join(Subsets(), ", "))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, turbofan.Errorf(turbofan.ENotFound, "%s is not in %s; `turbofan data fetch` downloads it, `turbofan data synth` makes a stand-in", file, dir)
 	}

@@ -84,7 +84,7 @@ func (c Config) Validate() error {
 	case !(c.Coverage > 0 && c.Coverage < 1):
 		return turbofan.Invalid("model.coverage", "must be above 0 and below 1")
 	case c.Folds < 2 || c.Folds > 100:
-		return turbofan.Invalid("model.folds", "must be from 2 to 100")
+		return turbofan.Invalid("model.folds", "must be from 2 to 100, not %d", c.Folds)
 	case c.Members < 1 || c.Members > 50:
 		return turbofan.Invalid("model.members", "must be from 1 to 50")
 	case c.LateShare < 0 || c.LateShare > 0.5:

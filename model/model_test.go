@@ -289,7 +289,7 @@ func TestTrainRefuses(t *testing.T) {
 		want   string
 	}{
 		"kind":      {func(c *model.Config) { c.Kind = "magic" }, units, turbofan.EInvalid, `model.kind: must be one of [forest extra_trees boosting blend], not "magic"`},
-		"folds":     {func(c *model.Config) { c.Folds = 1 }, units, turbofan.EInvalid, "model.folds: must be from 2 to 100"},
+		"folds":     {func(c *model.Config) { c.Folds = 1 }, units, turbofan.EInvalid, "model.folds: must be from 2 to 100, not 1"},
 		"horizon":   {func(c *model.Config) { c.Horizon = 125 }, units, turbofan.EInvalid, "model.failure_horizon: must be from 1 to below the cap 125"},
 		"coverage":  {func(c *model.Config) { c.Coverage = 1 }, units, turbofan.EInvalid, "model.coverage: must be above 0 and below 1"},
 		"few units": {func(c *model.Config) {}, units[:2], turbofan.EInsufficient, "train model: 2 units with a known end; at least 4 are needed, one a fold"},

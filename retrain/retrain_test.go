@@ -424,7 +424,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"retrain.lease: must be at least 10ms, not 0s":              func(c *retrain.Config) { c.Lease = 0 },
 		"retrain.watch.units: must be 0 or at least 2":              func(c *retrain.Config) { c.Watch.Units = 1 },
 		"retrain.watch.confidence: must be above 0.5 and at most 1": func(c *retrain.Config) { c.Watch.Confidence = 0.5 },
-		"model.folds: must be from 2 to 100":                        func(c *retrain.Config) { c.Model.Folds = 1 },
+		"model.folds: must be from 2 to 100, not 1":                 func(c *retrain.Config) { c.Model.Folds = 1 },
 	} {
 		c := retrain.DefaultConfig()
 		c.WorkDir = t.TempDir()

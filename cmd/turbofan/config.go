@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -467,5 +468,21 @@ func (f *configFlags) resolve(cmd *cobra.Command) (config, error) {
 		}
 		c.Ports[role] = n
 	}
-	return c, c.validate()
+	return c, byFlag(cmd, c.validate())
+}
+
+// byFlag names the flag in an error about a setting that the caller gave by a flag, who need not know its name in the file.
+func byFlag(cmd *cobra.Command, err error) error {
+	e, ok := errors.AsType[*turbofan.Error](err)
+	if !ok {
+		return err
+	}
+	for _, name := range map[string][]string{
+		"model.kind": {"train", "model"}, "model.folds": {"folds"}, "dataset.subsets": {"subsets"}, "log.level": {"log-level"}, "tracking_uri": {"tracking-uri"},
+	}[e.Field] {
+		if cmd.Flags().Changed(name) {
+			return turbofan.Invalid("--"+name, "%s", e.Message)
+		}
+	}
+	return err
 }

@@ -61,7 +61,7 @@ turbofan evaluate --model-dir my-forest --subsets FD001 --json`),
 			if len(rep.kinds) > 0 {
 				cfg.Model.Kind = rep.kinds[0]
 			}
-			if err := cfg.validate(); err != nil {
+			if err := byFlag(cmd, cfg.validate()); err != nil {
 				return err
 			}
 			if err := rep.check(cmd, cfg.Dataset.Subsets); err != nil {

@@ -295,7 +295,7 @@ func (r repeated) check(cmd *cobra.Command, subsets []string) error {
 	}
 	for _, k := range r.kinds {
 		if err := model.DefaultConfig(k).Validate(); err != nil {
-			return err
+			return byFlag(cmd, err)
 		}
 	}
 	return nil

@@ -261,7 +261,7 @@ func TestEvaluateSeeds(t *testing.T) {
 		"--seeds, --together and --pool are": {"--seeds", "2"},
 		"--html draws models with one":       {"--seeds", "2", "--train", "forest", "--html", "x.html"},
 		"--seeds: must be from 1 to 100":     {"--seeds", "0", "--train", "forest"},
-		`model.kind: must be one of`:         {"--train", "forest,oracle"},
+		`--train: must be one of`:            {"--train", "forest,oracle"},
 		"--pool tries every group":           {"--train", "forest", "--pool", "--together"},
 	} {
 		code, _, errs := call(t, append([]string{"evaluate", "--data", fleet}, args...)...)

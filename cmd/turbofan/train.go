@@ -76,7 +76,7 @@ turbofan train --model blend --subsets FD001,FD003 --promote`),
 			if cmd.Flags().Changed("folds") {
 				cfg.Model.Folds = folds
 			}
-			if err := cfg.validate(); err != nil {
+			if err := byFlag(cmd, cfg.validate()); err != nil {
 				return err
 			}
 			if _, err := os.Lstat(out); out != "" && err == nil {

@@ -45,7 +45,7 @@ turbofan tune --trials 100 --out tuned`),
 				return err
 			}
 			o.into(cmd, &cfg)
-			if err := errors.Join(cfg.validate(), o.validate()); err != nil {
+			if err := errors.Join(byFlag(cmd, cfg.validate()), o.validate()); err != nil {
 				return err
 			}
 			if _, err := os.Lstat(o.out); o.out != "" && err == nil {
