@@ -50,9 +50,10 @@ func (c *console) fleet(ctx context.Context, _ *http.Request) (report.Page, erro
 	case len(alive) == 0:
 		now.Text = append(now.Text, fmt.Sprintf("Of the %s heard of last every one has come to its end.", turbofan.Count(heard, "unit")))
 	}
-	c.addServing(ctx, &now)
-	c.addDrift(ctx, &now)
-	p := report.Page{Title: "Fleet", Subtitle: "Which one to open first", Sections: []report.Section{now}}
+	trust := report.Section{Title: "Are the answers right?"}
+	c.addServing(ctx, &trust)
+	c.addDrift(ctx, &trust)
+	p := report.Page{Title: "Fleet", Subtitle: "Which one to open first", Sections: []report.Section{now, trust}}
 	if len(alive) > 0 {
 		p.Sections = append(p.Sections, c.urgent(alive), spread(alive))
 	}
@@ -117,8 +118,24 @@ func (c *console) addDrift(ctx context.Context, s *report.Section) {
 		s.Facts = append(s.Facts, report.Fact{Label: "drift", Value: "–", Note: "not checked yet"})
 		return
 	}
-	s.Facts = append(s.Facts, report.Fact{Label: "drift", Value: verdictWord(reports[0].Verdict), Note: "checked " + c.ago(reports[0].At), Tone: verdictTone(reports[0].Verdict)})
+	r := &reports[0]
+	s.Facts = append(s.Facts, report.Fact{Label: "drift", Value: verdictWord(r.Verdict), Note: "checked " + c.ago(r.At), Tone: verdictTone(r.Verdict)})
+	if r.RMSE != nil && r.ReferenceRMSE != nil {
+		f := report.Fact{Label: "error in service", Value: cycles(*r.RMSE), Note: fmt.Sprintf("RMSE in cycles where the end is known; %s in validation", cycles(*r.ReferenceRMSE))}
+		if *r.RMSE > unsure**r.ReferenceRMSE {
+			f.Tone = report.Bad
+			s.Text = append(s.Text, "The answers are further off than this version's validation promised: probabilities and intervals on these pages are surer of themselves than they should be.")
+		}
+		s.Facts = append(s.Facts, f)
+	}
+	if r.Verdict == turbofan.Drifted {
+		s.Text = append(s.Text, "What the units send no longer looks like what this version learned from: the page Drift tells in what.")
+	}
 }
+
+// unsure is by how much the error in service may exceed that in validation before the page warns of it: with less, nobody
+// would decide otherwise about a unit. Whether it is chance is for the drift check to say.
+const unsure = 1.5
 
 func (c *console) urgent(units []turbofan.UnitSummary) report.Section {
 	t := report.Table{Header: []string{"unit", "health", "remaining cycles", "90% interval", failsWithin(units), "cycle", "last reading"}}
@@ -243,13 +260,18 @@ func course(recent []turbofan.Prediction, failed int) report.Chart {
 	return l
 }
 
+// featureLegend says what the names of feature.Spec's columns mean.
+const featureLegend = "An index is the wear that all sensors together tell, by their change since the unit's first cycles; fault_2 is the second " +
+	"of the ways to fail that training told apart. slope_60 is its trend over the newest 60 cycles, rate its newest value over the age, " +
+	"ewma its smoothed value; a sensor's from_start is its own change."
+
 // drivers shows why the newest explained answer is what it is.
 func drivers(recent []turbofan.Prediction) (report.Chart, bool) {
 	for _, p := range slices.Backward(recent) {
 		if len(p.Drivers) == 0 {
 			continue
 		}
-		b := report.Bars{Title: fmt.Sprintf("What moved the answer at cycle %d", p.Cycle), Horizontal: true, Wide: true, ValueLabel: "cycles added to the average answer", Caption: "What points to the left shortens the life."}
+		b := report.Bars{Title: fmt.Sprintf("What moved the answer at cycle %d", p.Cycle), Horizontal: true, Wide: true, ValueLabel: "cycles added to the average answer", Caption: "What points to the left shortens the life. " + featureLegend}
 		var v []float64
 		for _, d := range p.Drivers {
 			b.Labels, v = append(b.Labels, fmt.Sprintf("%s = %s", d.Feature, report.Short(float64(d.Value)))), append(v, float64(d.Contribution))

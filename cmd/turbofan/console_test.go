@@ -51,7 +51,7 @@ func TestConsole(t *testing.T) {
 		return body
 	}
 	oldHref := "/units/%3Cb%3Eold%20&amp;%20odd%3C%2Fb%3E%2F1"
-	fleetPage := page("/", http.StatusOK, "serving version", "Open first", "&lt;b&gt;old &amp; odd&lt;/b&gt;/1", `href="`+oldHref+`"`, `aria-current="page">Fleet`)
+	fleetPage := page("/", http.StatusOK, "Are the answers right?", "serving version", "Open first", "&lt;b&gt;old &amp; odd&lt;/b&gt;/1", `href="`+oldHref+`"`, `aria-current="page">Fleet`)
 	if first, second := strings.Index(fleetPage, oldHref), strings.Index(fleetPage, `href="/units/`+young.UnitID+`"`); second < 0 || first > second {
 		t.Errorf("the unit at its end stands at %d, the young one at %d", first, second)
 	}
@@ -71,7 +71,7 @@ func TestConsole(t *testing.T) {
 	if code, body := p.post(roleFeedback, "/feedback", fmt.Sprintf(`{"unit_id":%q,"failed_at_cycle":%d}`, old.UnitID, failed)); code != http.StatusOK {
 		t.Fatalf("feedback: %d %s", code, body)
 	}
-	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("at cycle %d, as reported", failed), "truth", "What moved the answer at cycle")
+	page(strings.ReplaceAll(oldHref, "&amp;", "&"), http.StatusOK, fmt.Sprintf("at cycle %d, as reported", failed), "truth", "What moved the answer at cycle", "An index is the wear")
 	if body := page("/", http.StatusOK); strings.Contains(body, oldHref) {
 		t.Error("a unit that failed is still to be opened first")
 	}
