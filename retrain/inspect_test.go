@@ -300,7 +300,7 @@ func TestSensorsOfFewValuesAreNotLevelled(t *testing.T) {
 	})
 	p.champion(p.base)
 	p.live(steps(fleet("new", 8, 3, knownMode), func(u int) float64 { return 50 + 3*float64(u%2) }), nil)
-	if j := p.start(options{}).run(turbofan.RetrainRequest{}); j.Status != turbofan.JobSuccess || len(j.Doubted) > 0 || j.Result.NewUnits != 10 {
+	if j := p.start(options{}).run(turbofan.RetrainRequest{}); j.Status != turbofan.JobSuccess || len(j.Doubted) > 0 || j.Result.NewUnits != 8 {
 		t.Errorf("job %+v, %+v", j, j.Result)
 	}
 }
