@@ -33,6 +33,8 @@ type recorder struct {
 	failed    int
 	failure   string // the first
 	known     bool   // and it says that the unit has flown before
+	began     time.Time
+	replayed  int // readings that were answered before began
 	outcomes  int
 	units     map[string][]point
 	quarterOf map[string]int
@@ -61,8 +63,11 @@ type timedReport struct {
 
 func newRecorder(p *simulate.Plan, quarters []simulate.Quarter) *recorder {
 	return &recorder{quarters: make([]quarterTotals, len(quarters)), sse: make([]float64, p.Ticks+1), rows: make([]float64, p.Ticks+1),
-		units: map[string][]point{}, quarterOf: map[string]int{}}
+		units: map[string][]point{}, quarterOf: map[string]int{}, began: time.Now()}
 }
+
+// clockSkew is how far the clock of a deployment may be behind before its answers are taken for older than they are.
+const clockSkew = 10 * time.Second
 
 func (r *recorder) sent(e simulate.Event) {
 	r.mu.Lock()
@@ -78,6 +83,9 @@ func (r *recorder) sent(e simulate.Event) {
 	}
 	r.latency = append(r.latency, float64(e.Latency)/float64(time.Millisecond))
 	p := e.Prediction
+	if p.At.Before(r.began.Add(-clockSkew)) {
+		r.replayed++
+	}
 	r.units[e.UnitID] = append(r.units[e.UnitID], point{e.Cycle, p.RUL, p.Lower, p.Upper, e.ActualRUL, p.ModelVersion})
 	r.quarterOf[e.UnitID] = e.Quarter
 	if math.IsNaN(e.ActualRUL) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -333,12 +334,21 @@ func (o *simulateOptions) stream(cmd *cobra.Command, plan *simulate.Plan, quarte
 		err = errors.Join(err, saveErr)
 	}
 	bar.done()
-	fmt.Fprintf(cmd.OutOrStdout(), "%s, %d failed, %s; p50 %s ms, p95 %s ms; next tick %d of %d\n", turbofan.Count(rec.requests, "request"), rec.failed, turbofan.Count(rec.outcomes, "outcome"),
-		millis(rec.percentile(.5)), millis(rec.percentile(.95)), tick, plan.Ticks)
+	rec.summarize(cmd.OutOrStdout(), tick, plan.Ticks)
 	if err == nil && rec.failed > 0 {
 		return fmt.Errorf("%d of %s failed, the first: %s", rec.failed, turbofan.Count(rec.requests, "request"), rec.failure)
 	}
 	return err
+}
+
+// summarize says what a stream came to, and how much of it the platform knew: a second run of the same stream sends
+// nothing new, although nothing fails.
+func (r *recorder) summarize(w io.Writer, tick, ticks int) {
+	fmt.Fprintf(w, "%s, %d failed, %s; p50 %s ms, p95 %s ms; next tick %d of %d\n", turbofan.Count(r.requests, "request"), r.failed, turbofan.Count(r.outcomes, "outcome"),
+		millis(r.percentile(.5)), millis(r.percentile(.95)), tick, ticks)
+	if r.replayed > 0 {
+		fmt.Fprintf(w, "%s had been answered before this run began and got the answers of then: the platform counts no reading twice\n", turbofan.Count(r.replayed, "reading"))
+	}
 }
 
 // serveMetrics has a runner tell where it is, where that was asked for.

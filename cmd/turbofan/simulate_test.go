@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"turbofan"
 	"turbofan/simulate"
@@ -38,5 +40,27 @@ func TestParseFault(t *testing.T) {
 		if code, _, errs := call(t, append([]string{"simulate"}, args...)...); code != exitUsage || !strings.HasPrefix(errs, want) {
 			t.Errorf("%q: %d %q, want %q", args, code, errs, want)
 		}
+	}
+}
+
+// A stream that a platform has seen before fails nowhere and tells it nothing: that is said.
+func TestStreamTellsWhatWasKnown(t *testing.T) {
+	r := newRecorder(&simulate.Plan{Ticks: 3}, []simulate.Quarter{{}})
+	said := func() string {
+		var out bytes.Buffer
+		r.summarize(&out, 3, 3)
+		return out.String()
+	}
+	send := func(at time.Time) {
+		r.sent(simulate.Event{UnitID: "a", ActualRUL: 9, Latency: time.Millisecond, Prediction: turbofan.Prediction{RUL: 10, At: at}})
+	}
+	send(time.Now())
+	send(time.Now().Add(-2 * time.Second)) // the platform's clock is behind
+	if got := said(); !strings.HasPrefix(got, "2 requests, 0 failed, 0 outcomes; p50 ") || strings.Contains(got, "before this run") {
+		t.Errorf("said %q of new readings", got)
+	}
+	send(time.Now().Add(-time.Hour))
+	if got := said(); !strings.Contains(got, "\n1 reading had been answered before this run began") {
+		t.Errorf("said %q of a reading that was known", got)
 	}
 }
