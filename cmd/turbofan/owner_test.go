@@ -51,18 +51,6 @@ func TestOwnersLeaveOthersFilesAlone(t *testing.T) {
 	}
 }
 
-// Runs that cannot be owned are told before the work.
-func TestTrainWhereNothingCanBeWritten(t *testing.T) {
-	fleet, dir := must(t, shared.fleet), t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "run-owners"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	code, _, errs := call(t, "train", "--data", fleet, "--data-dir", dir, "--folds", "2", "--model", "forest")
-	if code != exitFailure || !strings.Contains(errs, "run-owners: not a directory") || strings.Contains(errs, "training forest on") {
-		t.Errorf("exit %d\n%s", code, errs)
-	}
-}
-
 // An owner's file names its registry without the password, and is known again under another.
 func TestOwnersFileHoldsNoSecret(t *testing.T) {
 	cfg := defaultConfig()

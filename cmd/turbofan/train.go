@@ -59,7 +59,7 @@ turbofan train
 turbofan train --model forest --subsets FD001 --out my-forest --register=false
 turbofan train --model blend --subsets FD001,FD003 --promote`),
 		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := f.resolve(cmd)
 			if err != nil {
 				return err
@@ -82,13 +82,6 @@ turbofan train --model blend --subsets FD001,FD003 --promote`),
 			if _, err := os.Lstat(out); out != "" && err == nil {
 				return usagef(cmd, "--out %s exists already; name a new directory", out)
 			}
-			var own *owner // before the work: a data directory that cannot be written to is told first
-			if register {
-				if own, err = ownRuns(cfg, cfg.Model.Name); err != nil {
-					return err
-				}
-				defer func() { own.release(err) }()
-			}
 			began := time.Now()
 			m, err := trainModel(cmd, cfg)
 			if err != nil {
@@ -102,7 +95,7 @@ turbofan train --model blend --subsets FD001,FD003 --promote`),
 			var v turbofan.ModelVersion
 			promoted := false
 			if register {
-				if v, promoted, err = registerTrained(cmd, cfg, own, m, dir, promote, began); err != nil {
+				if v, promoted, err = registerTrained(cmd, cfg, m, dir, promote, began); err != nil {
 					return err
 				}
 			}
@@ -196,7 +189,7 @@ func saveTrained(m *model.Model, out string) (dir string, cleanup func(), err er
 	return dir, cleanup, err
 }
 
-func registerTrained(cmd *cobra.Command, cfg config, own *owner, m *model.Model, dir string, promote bool, began time.Time) (v turbofan.ModelVersion, promoted bool, err error) {
+func registerTrained(cmd *cobra.Command, cfg config, m *model.Model, dir string, promote bool, began time.Time) (v turbofan.ModelVersion, promoted bool, err error) {
 	ctx := cmd.Context()
 	reg, tracking, closeRegistry, err := registryOf(ctx, cfg, cmd)
 	if err != nil {
@@ -205,6 +198,11 @@ func registerTrained(cmd *cobra.Command, cfg config, own *owner, m *model.Model,
 	defer closeRegistry()
 	name := cfg.Model.Name
 	tellLeftRuns(cmd, cfg, tracking)
+	own, err := ownRuns(cfg, name)
+	if err != nil {
+		return turbofan.ModelVersion{}, false, err
+	}
+	defer func() { own.release(err) }()
 	run, err := tracking.StartRun(ctx, name, "train-"+cfg.Model.Kind, own.tags(runTags("train", m.Data().Digest, m.Config().RandomState, reasonByHand)), began)
 	if err != nil {
 		return turbofan.ModelVersion{}, false, fmt.Errorf("start run: %w", err)
