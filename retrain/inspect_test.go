@@ -162,17 +162,27 @@ func TestFewOddEndsStopNothing(t *testing.T) {
 	}
 }
 
-// Ends that stayed in doubt when the champion was trained do not speak against units that ended after that.
-func TestOddEndsOfThePastStopNothing(t *testing.T) {
+// oddEnds is how many units of an oddPlant have an end stated that nobody can believe.
+const oddEnds = 3
+
+// oddPlant is a plant whose gate asks for no gain on new units, with thirty units of a new mode that were heard of to the end and
+// oddEnds that were not.
+func oddPlant(t *testing.T) (*plant, *process) {
+	t.Helper()
 	p := newPlant(t)
 	p.champion(p.base)
 	p.live(fleet("heard", 30, 3, newMode), nil)
-	odd := fleet("odd", 3, 9, newMode)
+	odd := fleet("odd", oddEnds, 9, newMode)
 	p.live(odd, func(i int) int { return odd[i].FailedAtCycle + 60 })
-	s := p.start(options{change: func(c *retrain.Config) { c.Gate.MinBetter = 0 }})
+	return p, p.start(options{change: func(c *retrain.Config) { c.Gate.MinBetter = 0 }})
+}
+
+// Ends that stayed in doubt when the champion was trained do not speak against units that ended after that.
+func TestOddEndsOfThePastStopNothing(t *testing.T) {
+	p, s := oddPlant(t)
 	for i, want := range []string{"2", "3"} {
 		j := s.run(turbofan.RetrainRequest{Trigger: "drift"})
-		if j.Status != turbofan.JobSuccess || !j.Result.Promoted || p.serving().Version != want || len(j.Doubted) < len(odd) {
+		if j.Status != turbofan.JobSuccess || !j.Result.Promoted || p.serving().Version != want || len(j.Doubted) < oddEnds {
 			t.Fatalf("job %d: %+v, %+v", i+1, j, j.Result)
 		}
 		p.live(fleet("later", 16, 7, newMode), nil)
@@ -182,14 +192,9 @@ func TestOddEndsOfThePastStopNothing(t *testing.T) {
 // A unit that was left out when the champion learned is not new to the next job, which would read everything and then be
 // refused.
 func TestUnitsLeftOutAreNotNewAgain(t *testing.T) {
-	p := newPlant(t)
-	p.champion(p.base)
-	p.live(fleet("heard", 30, 3, newMode), nil)
-	odd := fleet("odd", 3, 9, newMode)
-	p.live(odd, func(i int) int { return odd[i].FailedAtCycle + 60 })
-	s := p.start(options{change: func(c *retrain.Config) { c.Gate.MinBetter = 0 }})
+	p, s := oddPlant(t)
 	j := s.run(turbofan.RetrainRequest{Trigger: "drift"})
-	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || j.Result.NewUnits != 33 || len(j.Doubted) < len(odd) {
+	if j.Status != turbofan.JobSuccess || !j.Result.Promoted || j.Result.NewUnits != 33 || len(j.Doubted) < oddEnds {
 		t.Fatalf("job %+v, %+v", j, j.Result)
 	}
 	p.live(fleet("later", 6, 7, newMode), nil)
